@@ -1,0 +1,94 @@
+# SPDX-License-Identifier: BSD-2-Clause
+# One non-recursive makefile, no configure step. Every variant builds in build/<variant>/ so that they coexist.
+# Settings: CC, CFLAGS (appended last), V=1 (show commands), WERROR=1, VARIANT=release|asan|ubsan|tsan|O0.
+
+VERSION := 0.1.0
+VARIANT ?= release
+PREFIX  ?= /usr/local
+B       := build/$(VARIANT)
+Q       := $(if $(V),,@)
+HDF5    := $(shell pkg-config --exists hdf5-serial 2>/dev/null && echo hdf5-serial || echo hdf5)
+PKGS    := $(HDF5) zlib libcjson
+
+OPT_release := -O3
+OPT_asan    := -O1 -fsanitize=address -fno-omit-frame-pointer
+OPT_ubsan   := -O1 -fsanitize=undefined -fno-sanitize-recover=undefined
+OPT_O0      := -O0
+
+WARNINGS := -Wall -Wextra -Wshadow -Wundef -Wvla -Wstrict-prototypes -Wmissing-prototypes -Wconversion \
+            -Wdouble-promotion $(if $(WERROR),-Werror)
+# IEEE arithmetic: no fast-math and no contraction. -fno-math-errno and -fno-trapping-math change no value,
+# they only say that nobody reads errno or the exception flags.
+ALL_CFLAGS := -std=c11 -D_GNU_SOURCE -DOCT_VERSION='"$(VERSION)"' -I. $(shell pkg-config --cflags $(PKGS) 2>/dev/null) \
+              -isystem /usr/include/stb -g $(OPT_$(VARIANT)) -fopenmp -pthread -ffp-contract=off -fno-math-errno \
+              -fno-trapping-math -fvisibility=hidden $(WARNINGS) $(CFLAGS)
+LIBS := $(shell pkg-config --libs $(PKGS) 2>/dev/null) -lm
+LDALL := $(OPT_$(VARIANT)) -fopenmp -pthread $(LDFLAGS)
+
+LIB_DIRS := autograd/base autograd/kernels autograd layers quant quant/int8 quant/int8/kernels optim datasets train
+LIB_SRC  := $(foreach d,$(LIB_DIRS),$(wildcard $(d)/*.c))
+ENGINE_SRC := $(wildcard autograd/base/*.c quant/int8/*.c quant/int8/kernels/*.c)
+CLI_SHARED := $(addprefix train/cli/,args.c progress.c report.c)
+PROGRAMS := $(filter-out args progress report,$(basename $(notdir $(wildcard train/cli/*.c))))
+TESTS    := $(basename $(notdir $(wildcard tests/test_*.c)))
+
+obj = $(patsubst %.c,$(B)/%.o,$(1))
+LIB      := $(B)/liboctet.a
+ENGINE   := $(B)/liboctet-int8.a
+BIN      := $(if $(filter release,$(VARIANT)),bin,$(B)/bin)
+TEST_BIN := $(addprefix $(B)/tests/,$(TESTS))
+CHECKKERN := $(B)/tests/checkkern/checkkern
+
+.PHONY: all test check lint asan ubsan bench bench-peers demo deps format install uninstall clean help
+.DEFAULT_GOAL := all
+.SECONDARY:
+
+all: $(LIB) $(ENGINE) $(addprefix $(BIN)/,$(PROGRAMS)) ## build the libraries and the programs in bin/
+
+# A change of compiler or flags rebuilds everything.
+$(B)/settings: FORCE
+	@mkdir -p $(B); echo '$(CC) $(subst ','\'',$(ALL_CFLAGS))' | cmp -s - $@ || echo '$(CC) $(subst ','\'',$(ALL_CFLAGS))' > $@
+FORCE:
+
+$(B)/%.o: %.c $(B)/settings
+	@mkdir -p $(@D)
+	$(if $(V),,@echo "  CC $<")
+	$(Q)$(CC) $(ALL_CFLAGS) -MMD -MP -c $< -o $@
+
+$(LIB): $(call obj,$(LIB_SRC))
+	@rm -f $@
+	$(Q)$(AR) rcs $@ $^
+
+# The engine alone, as it links into a user's program: no trainer, no HDF5, no stb_image.
+$(ENGINE): $(call obj,$(ENGINE_SRC))
+	@rm -f $@
+	$(Q)$(AR) rcs $@ $^
+
+$(BIN)/%: $(B)/train/cli/%.o $(call obj,$(CLI_SHARED)) $(LIB)
+	@mkdir -p $(@D)
+	$(Q)$(CC) $(LDALL) $^ $(LIBS) -o $@
+
+$(B)/tests/test_%: $(B)/tests/test_%.o $(B)/tests/testing.o $(LIB)
+	$(Q)$(CC) $(LDALL) $^ $(LIBS) -lcunit -o $@
+
+$(CHECKKERN): $(call obj,$(wildcard tests/checkkern/*.c)) $(LIB)
+	$(Q)$(CC) $(LDALL) $^ $(LIBS) -o $@
+
+test: all $(TEST_BIN) $(CHECKKERN) ## build and run all CUnit suites and a quick checkkern
+	$(Q)BIN=$(BIN) B=$(B) tests/run $(TEST_BIN) $(CHECKKERN)
+
+check: ## the gate before a commit: test, lint, full checkkern, headers alone, layering, symbols
+	$(Q)$(MAKE) --no-print-directory test
+	$(Q)$(MAKE) --no-print-directory lint
+	$(Q)$(CHECKKERN) --full
+
+asan ubsan: ## build and run the tests under a sanitizer
+	$(Q)$(MAKE) --no-print-directory VARIANT=$@ test
+
+clean: ## remove everything built
+	rm -rf build bin
+
+help: ## this text
+	@grep -hE '^[a-z][a-z -]*:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z -]+):.*## (.*)/  \1\t\2/' | expand -t 20
+
+-include $(wildcard $(foreach d,$(LIB_DIRS) train/cli tests tests/checkkern,$(B)/$(d)/*.d))
