@@ -98,7 +98,7 @@ oct_status oct_cpu_from_environment(uint32_t *mask, oct_error *error)
         *mask = machine;
         return OCT_OK;
     }
-    uint32_t wanted;
+    uint32_t wanted = 0;
     OCT_TRY(oct_cpu_parse(&wanted, level, error));
     if (wanted & ~machine)
         return oct_fail(error, OCT_ERR_UNSUPPORTED, "OCT_CPU=%s: this machine lacks that instruction set", level);

@@ -1,0 +1,137 @@
+/* SPDX-License-Identifier: BSD-2-Clause
+ * int8 kernels: contracts and the table that holds one variant of each. The same kernels run the deployed engine and
+ * the forward pass of quantized training.
+ *
+ * Every kernel is EXACT: the same bytes on every level, equal to the C reference. Kernels see raw pointers, sizes, and
+ * strides in elements; they return void, never allocate, never start threads, never write an input, and handle every
+ * tail themselves. Pointers need only the alignment of their element unless a line says otherwise. Destinations are
+ * overwritten, never read, unless a line says "+=".
+ *
+ * Activation codes are bytes: u8 (0..255) or s8 (-128..127) by a flag `is_signed`. Weights are s8 in [-127, 127]
+ * (-128 is also computed exactly). Accumulators: the caller guarantees |acc| < 2^31 for every partial sum in any order
+ * (255 * sum|w| + |start| < 2^31; training and export keep 255*sum|w| < 2^29 and |bias| < 2^30).
+ *
+ * Dense convolution works on PADDED IMAGES in the level's own operand type (pad_image): levels with a u8 x s8 dot
+ * product keep bytes (s8 codes become code + 128, undone by `start`), the others keep 16-bit integers. Channels are
+ * padded with zero operands to a multiple of `group`.
+ */
+#ifndef OCT_I8_KERNELS_H
+#define OCT_I8_KERNELS_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#define OCT_I8_BLOCK 16 /* output channels of a packed weight block, on every level */
+
+/* One output row of a dense convolution or linear layer, or of one group of a grouped one:
+ *   acc[p*acc_pixel + o] = start[o] + sum_{r,t,i} x[p*x_pixel + r*x_row + t*x_tap + i] * w(o, r, t, i)
+ * where x holds operands as pad_image left them and w is what pack_conv made. x strides are in OPERANDS. */
+typedef struct oct_i8_conv_row {
+    int pixels, outputs;              /* >= 1 */
+    int taps_h, taps_w;               /* >= 1 */
+    int channels;                     /* padded channels: a multiple of the table's `group` */
+    ptrdiff_t x_pixel, x_row, x_tap;  /* multiples of `group` */
+    ptrdiff_t acc_pixel;              /* >= outputs */
+} oct_i8_conv_row;
+
+/* One output row of a depthwise convolution, channel multiplier 1; x is a padded image too. */
+typedef struct oct_i8_depthwise_row {
+    int pixels, channels;
+    int taps_h, taps_w;
+    ptrdiff_t x_pixel, x_row, x_tap;
+    ptrdiff_t acc_pixel;
+} oct_i8_depthwise_row;
+
+typedef struct oct_i8_pad {
+    int height, width, channels;      /* of the source image, NHWC, row stride width*source_pixel */
+    ptrdiff_t source_pixel;           /* elements between pixels of the source (>= channels; a group of a larger image) */
+    int top, left, bottom, right;     /* border, >= 0 */
+    int padded_channels;              /* of the result, >= channels; the extra channels hold operand 0 */
+    int is_signed;                    /* source codes are s8 */
+    int fill;                         /* code of the border (0 in profile po2) */
+} oct_i8_pad;
+
+typedef struct oct_i8_kernels {
+    const char *level;    /* level name of base/cpu.h whose variants fill this table */
+    int operand_bytes;    /* 1: u8 operands, 2: s16 operands */
+    int group;            /* channel granularity of padded images for dense convolutions: 4 or 2 */
+
+    /* out = [height+top+bottom][width+left+right][padded_channels] operands: code (s16 levels, and u8 codes on byte
+     * levels) or code + 128 (s8 codes on byte levels; the border then holds fill + 128, padding channels hold 0). */
+    void (*pad_image)(void *out, const void *codes, const oct_i8_pad *p);
+
+    /* Bytes of packed dense weights; 64-byte aligned storage is the caller's. channels is NOT padded yet. */
+    size_t (*packed_conv_bytes)(int outputs, int taps_h, int taps_w, int channels);
+    /* Packs w = [outputs][taps_h][taps_w][channels] s8 and writes correction[o] for o < outputs rounded up to 16: what
+     * `start` must contain besides the bias (-128 * sum w for s8 codes on byte levels, else 0; 0 in the padding). */
+    void (*pack_conv)(void *packed, int32_t *correction, const int8_t *w, int outputs, int taps_h, int taps_w,
+                      int channels, int is_signed);
+    /* start = [outputs rounded up to 16], x and w as above. */
+    void (*conv_row)(int32_t *acc, const void *x, const void *w, const int32_t *start, const oct_i8_conv_row *p);
+
+    /* Depthwise: the same trio. w = [taps_h][taps_w][channels] s8. start/correction = [channels rounded up to 16]. */
+    size_t (*packed_depthwise_bytes)(int taps_h, int taps_w, int channels);
+    void (*pack_depthwise)(void *packed, int32_t *correction, const int8_t *w, int taps_h, int taps_w, int channels,
+                           int is_signed);
+    void (*depthwise_row)(int32_t *acc, const void *x, const void *w, const int32_t *start,
+                          const oct_i8_depthwise_row *p);
+
+    /* codes[p][o] = clamp(rshift_round(acc[p][o], shift[o]), lo, hi) as a byte (quant/int8/requant.h); rows of `channels`
+     * contiguous elements on both sides. shift[o] in [-31, 62]; [lo, hi] within 0..255 or -128..127. */
+    void (*requantize)(uint8_t *codes, const int32_t *acc, const int8_t *shift, size_t pixels, int channels, int lo,
+                       int hi);
+    /* bits[e/8] bit e%8 = (low[c] <= acc[e] <= high[c]), e = p*channels + c; unused bits of the last byte are 0. */
+    void (*mask_range)(uint8_t *bits, const int32_t *acc, const int32_t *low, const int32_t *high, size_t pixels,
+                       int channels);
+
+    /* Statistics of accumulators: for each channel over pixels (at most 32 pixels per call, |acc| < 2^29):
+     *   sum[c] += sum acc,  square[c] += sum acc^2,  min[c] = min(min[c], acc), max[c] = max(max[c], acc) */
+    void (*acc_sums)(int64_t *sum, uint64_t *square, int32_t *min, int32_t *max, const int32_t *acc, int pixels,
+                     int channels);
+
+    /* y = (float)acc*a[c] + b[c]: conversion, product and sum each rounded once (no contraction). */
+    void (*acc_affine)(float *y, const int32_t *acc, const float *a, const float *b, size_t pixels, int channels);
+
+    /* Float to codes, n elements:
+     *   z = min(max(x, act_lo), act_hi);  code = clamp(floor(z*kappa + 0.5), lo, hi)     exact rule of requant.h
+     *   bit = act_lo < x && x < act_hi && clip_lo <= z && z <= clip_hi
+     * bits as in mask_range; bits may be NULL. kappa is a power of two. NaN gives code lo and bit 0. act limits may be
+     * infinite. */
+    void (*quantize_f32)(uint8_t *codes, uint8_t *bits, const float *x, size_t n, float act_lo, float act_hi,
+                         float clip_lo, float clip_hi, float kappa, int lo, int hi);
+    /* x = code * delta (delta a power of two: exact). */
+    void (*dequantize)(float *x, const uint8_t *codes, size_t n, float delta, int is_signed);
+    /* dx = bit ? dy : 0. dx may be dy. */
+    void (*mask_apply)(float *dx, const float *dy, const uint8_t *bits, size_t n);
+
+    /* min/max of n floats, *lo = min(*lo, ...), *hi = max(*hi, ...). Returns the number of non-finite elements, which
+     * are left out. */
+    size_t (*min_max)(float *lo, float *hi, const float *x, size_t n);
+    /* counts[k] += number of finite x with rne((x - lo) * mult) == k, k clamped to 0..255; difference and product
+     * rounded to float. */
+    void (*histogram)(uint32_t counts[256], const float *x, size_t n, float lo, float mult);
+
+    /* Elementwise on codes. add: codes = clamp(rshift_round(a*2^sa + b*2^sb, shift), lo, hi) with sa, sb >= 0, one of
+     * them 0, int64 inside when max(sa, sb) > 22; shift in [-31, 62]. mul: clamp(rshift_round(a*b, shift)). */
+    void (*add)(uint8_t *codes, const uint8_t *a, const uint8_t *b, size_t n, int a_signed, int b_signed, int sa, int sb,
+                int shift, int lo, int hi);
+    void (*mul)(uint8_t *codes, const uint8_t *a, const uint8_t *b, size_t n, int a_signed, int b_signed, int shift,
+                int lo, int hi);
+    /* codes[p*out_pixel + c] = clamp(rshift_round(x[p*in_pixel + c], shift), lo, hi): concat and re-scaling. */
+    void (*rescale)(uint8_t *codes, const uint8_t *x, size_t pixels, int channels, ptrdiff_t out_pixel,
+                    ptrdiff_t in_pixel, int is_signed, int shift, int lo, int hi);
+    /* codes[e] = table[e % channels][x[e]]: input table, one row of 256 codes per channel; n = pixels*channels. */
+    void (*lookup)(uint8_t *codes, const uint8_t *x, const uint8_t *table, size_t pixels, int channels);
+    /* Pooling over a window of one image: window of rows x cols pixels at x, x_row/x_pixel strides in elements.
+     * max: codes[c] = max over the window. sum: sum[c] = sum of codes over the window. */
+    void (*pool_max)(uint8_t *codes, const uint8_t *x, int rows, int cols, ptrdiff_t x_row, ptrdiff_t x_pixel,
+                     int channels, int is_signed);
+    void (*pool_sum)(int32_t *sum, const uint8_t *x, int rows, int cols, ptrdiff_t x_row, ptrdiff_t x_pixel,
+                     int channels, int is_signed);
+} oct_i8_kernels;
+
+/* Fills the table: the C reference first, then every level in `cpu_mask` (base/cpu.h) in the order
+ * avx2, avx512 (16-bit pairs), avxvnni, avx512vnni. The mask must only hold features this machine has. */
+void oct_i8_kernels_init(oct_i8_kernels *table, uint32_t cpu_mask);
+
+#endif
