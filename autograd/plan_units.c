@@ -1,0 +1,84 @@
+/* SPDX-License-Identifier: BSD-2-Clause
+ * Which nodes run together: walks the graph backwards from the wanted outputs, offers each node to the fusers, and makes
+ * a unit of its own of every node that nobody claims. */
+#include <string.h>
+
+#include "autograd/base/memory.h"
+#include "autograd/plan_internal.h"
+
+/* Nodes that the wanted outputs depend on. */
+static void mark_live(const oct_plan *plan, bool *live)
+{
+    const oct_graph *g = plan->graph;
+    for (int i = 0; i < plan->options.output_count; i++) live[plan->outputs[i]] = true;
+    for (int32_t k = g->node_count - 1; k >= 0; k--) {
+        const oct_node *n = g->nodes[g->order[k]];
+        if (!live[n->id]) continue;
+        for (int i = 0; i < n->input_count; i++) live[n->inputs[i]] = true;
+    }
+}
+
+static void single_unit(const oct_node *n, oct_unit *unit)
+{
+    *unit = (oct_unit){.exec = &n->op->exec, .node_count = 1, .nodes = {n->id}, .last = n->id,
+                       .input_count = n->input_count};
+    memcpy(unit->inputs, n->inputs, sizeof unit->inputs);
+}
+
+static bool unit_is_free(const oct_unit *unit, const bool *claimed)
+{
+    for (int i = 0; i < unit->node_count; i++)
+        if (unit->nodes[i] >= 0 && claimed[unit->nodes[i]]) return false;
+    return true;
+}
+
+static bool try_fusers(const oct_plan *plan, const oct_node *n, const bool *claimed, oct_unit *unit)
+{
+    const oct_graph *g = plan->graph;
+    if (plan->options.no_fuse) return false;
+    for (int i = 0; i <= g->fuser_count; i++) {
+        const oct_fuser *fuser = i < g->fuser_count ? g->fusers[i] : &oct_float_fuser;
+        *unit = (oct_unit){.last = n->id};
+        if (fuser->match(g, n, plan->kept, unit) && unit_is_free(unit, claimed)) return true;
+    }
+    return false;
+}
+
+oct_status oct_plan_make_units(oct_plan *plan)
+{
+    const oct_graph *g = plan->graph;
+    size_t nodes = (size_t)g->node_count;
+    bool *live = oct_calloc(nodes, sizeof *live), *claimed = oct_calloc(nodes, sizeof *claimed);
+    oct_status status = OCT_OK;
+    if (!live || !claimed) {
+        status = oct_out_of_memory(plan->ctx, "plan");
+        goto done;
+    }
+    mark_live(plan, live);
+    int count = 0; /* units come out last first */
+    for (int32_t k = g->node_count - 1; k >= 0; k--) {
+        const oct_node *n = g->nodes[g->order[k]];
+        if (n->kind != OCT_NODE_OP || !live[n->id] || claimed[n->id]) continue;
+        oct_unit *unit = &plan->units[count].unit;
+        if (!try_fusers(plan, n, claimed, unit)) single_unit(n, unit);
+        if (!unit->exec->forward && !unit->exec->view) {
+            status = oct_fail(&plan->ctx->error, OCT_ERR_UNSUPPORTED, "'%s': %s cannot run as a step of its own", n->name,
+                              n->op->name);
+            goto done;
+        }
+        for (int i = 0; i < unit->node_count; i++)
+            if (unit->nodes[i] >= 0) claimed[unit->nodes[i]] = true;
+        count++;
+    }
+    plan->unit_count = count;
+    for (int i = 0; i < count / 2; i++) {
+        oct_planned t = plan->units[i];
+        plan->units[i] = plan->units[count - 1 - i];
+        plan->units[count - 1 - i] = t;
+    }
+    for (int i = 0; i < count; i++) plan->unit_of[plan->units[i].unit.last] = i;
+done:
+    oct_free(live);
+    oct_free(claimed);
+    return status;
+}

@@ -1,0 +1,94 @@
+/* SPDX-License-Identifier: BSD-2-Clause
+ * A labelled set of images on disk, whatever its form: what there is, and one image at a time. Order, batches
+ * and transforms are the loader's (datasets/loader.h).
+ *
+ * Forms, found from the path (OCT_DATASET_AUTO tries them in this order):
+ *   hdf5    a file: "images" [N,H,W,C] or [N,H,W] unsigned 8 bit, "labels" [N] integers; optional pairs
+ *           "val_images"/"val_labels" and "test_images"/"test_labels"; optional strings "class_names".
+ *   idx     a folder with train-images-idx3-ubyte, train-labels-idx1-ubyte and (optional) the same with t10k-,
+ *           each plain or with .gz (also spelled train-images.idx3-ubyte). One channel.
+ *   cifar   a folder with data_batch_*.bin and (optional) test_batch.bin: records of 1 label byte and 32 x 32
+ *           pixels in three planes; class names from batches.meta.txt when it is there.
+ *   folder  train/ and optional val/, test/ (or val/ and test/ alone), each with one folder per class; or one
+ *           folder of class folders, of which a fraction is held out for validation. Files named .jpg, .jpeg,
+ *           .png or .bmp in any case are images, other files and names that begin with a dot are ignored.
+ *           Images of any size, made RGB.
+ * Samples are in bytewise order of their names (folder, by class first) or in file order (the others). No image
+ * of a folder is opened before it is read. idx and cifar sets are held in memory as they are.
+ */
+#ifndef OCT_DATASETS_DATASET_H
+#define OCT_DATASETS_DATASET_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "autograd/base/ctx.h"
+#include "autograd/base/status.h"
+#include "datasets/image.h"
+
+typedef enum oct_dataset_kind {
+    OCT_DATASET_AUTO,
+    OCT_DATASET_FOLDER,
+    OCT_DATASET_IDX,
+    OCT_DATASET_CIFAR,
+    OCT_DATASET_HDF5
+} oct_dataset_kind;
+
+typedef enum oct_split { OCT_TRAIN, OCT_VALIDATION, OCT_TEST } oct_split;
+enum { OCT_SPLIT_COUNT = 3 };
+
+typedef struct oct_dataset_options {
+    oct_dataset_kind kind;
+    double val_split;        /* share of the training set held out when there is no validation set, below 1;
+                                0 = 0.1 for one folder of class folders and none elsewhere; negative = none */
+    uint64_t seed;           /* of that split */
+    int channels;            /* folder: 1 or 3; 0 = 3. The others have what their files hold. */
+    int strict;              /* unreadable images are an error in every loader over this set */
+    size_t max_image_pixels; /* larger images are refused before they are decoded; 0 = 1 << 26 */
+} oct_dataset_options;
+
+typedef struct oct_dataset oct_dataset;
+
+/* "auto", "folder", "idx", "cifar", "hdf5"; NULL for any other value. */
+const char *oct_dataset_kind_name(oct_dataset_kind kind);
+/* The reverse; OCT_ERR_ARGUMENT names the known ones. */
+OCT_MUST_USE oct_status oct_dataset_kind_parse(oct_dataset_kind *kind, const char *name, oct_error *error);
+const char *oct_split_name(oct_split split); /* "train", "val", "test" */
+
+/* Opens the set at `path`; `options` NULL = all defaults. Failures, with a message in ctx->error: OCT_ERR_IO (no such
+ * path, a file that cannot be read), OCT_ERR_FORMAT (nothing known there, no images, an empty class folder,
+ * counts of images and labels that differ, truncated files, labels out of range), OCT_ERR_ARGUMENT,
+ * OCT_ERR_MEMORY. *out is NULL then. Caller closes; the context is not used afterwards. */
+OCT_MUST_USE oct_status oct_dataset_open(oct_dataset **out, oct_ctx *ctx, const char *path,
+                                         const oct_dataset_options *options);
+void oct_dataset_close(oct_dataset *dataset); /* NULL is allowed */
+
+oct_dataset_kind oct_dataset_get_kind(const oct_dataset *dataset); /* never OCT_DATASET_AUTO */
+const char *oct_dataset_path(const oct_dataset *dataset);
+int oct_dataset_class_count(const oct_dataset *dataset);
+/* Name of class 0..count-1; NULL when the set does not name its classes. Folders: in bytewise order. */
+const char *oct_dataset_class_name(const oct_dataset *dataset, int label);
+/* Number of samples; 0 when the set has no such split. */
+int64_t oct_dataset_count(const oct_dataset *dataset, oct_split split);
+int oct_dataset_channels(const oct_dataset *dataset);
+/* Of all images, or 0 when they may differ. */
+int oct_dataset_height(const oct_dataset *dataset);
+int oct_dataset_width(const oct_dataset *dataset);
+int oct_dataset_strict(const oct_dataset *dataset);
+
+/* index: 0 .. oct_dataset_count(dataset, split) - 1 in all that follows. */
+int32_t oct_dataset_label(const oct_dataset *dataset, oct_split split, int64_t index);
+/* The file's path, or PATH:train[17] where the set is one file or a few (17: position in the files of that
+ * split as they are on disk). Cut to size - 1 characters. */
+void oct_dataset_sample_name(const oct_dataset *dataset, oct_split split, int64_t index, char *name,
+                             size_t size);
+/* Decodes one sample into *image, whose buffer is used again when large enough. OCT_ERR_FORMAT and OCT_ERR_IO
+ * name the file; for folders they mean that this one image is unreadable. May be called by several threads at a
+ * time with different images; HDF5 reads take turns, and reads near to the last one fetch a block of
+ * consecutive images. */
+OCT_MUST_USE oct_status oct_dataset_read(oct_dataset *dataset, oct_split split, int64_t index, oct_image *image,
+                                         oct_error *error);
+/* The same without a copy where the set is in memory (idx, cifar): true and *view, valid until the close. */
+int oct_dataset_peek(const oct_dataset *dataset, oct_split split, int64_t index, oct_view *view);
+
+#endif

@@ -1,0 +1,235 @@
+/* SPDX-License-Identifier: BSD-2-Clause
+ * C reference of the int8 kernels: written to be read, kept as oracle and fallback. Contracts are in i8_kernels.h.
+ */
+#include "quant/int8/kernels/i8_internal.h"
+
+#include <math.h>
+#include <string.h>
+
+#include "quant/int8/requant.h"
+
+/* Value of a code byte. */
+static inline int32_t code_value(uint8_t code, int is_signed)
+{
+    return is_signed ? (int8_t)code : code;
+}
+
+static inline uint8_t code_clamp(int32_t value, int lo, int hi)
+{
+    return (uint8_t)oct_clamp_i32(value, lo, hi);
+}
+
+/* One pixel, one block of 16 outputs: sums[16] += products of pairs. */
+static void conv_pixel_block(int32_t sums[OCT_I8_BLOCK], const int16_t *x, const int16_t *w, const oct_i8_conv_row *p)
+{
+    for (int r = 0; r < p->taps_h; r++) {
+        for (int t = 0; t < p->taps_w; t++) {
+            const int16_t *in = x + r * p->x_row + t * p->x_tap;
+            for (int i = 0; i < p->channels; i += 2) {
+                for (int o = 0; o < OCT_I8_BLOCK; o++) sums[o] += in[i] * w[2 * o] + in[i + 1] * w[2 * o + 1];
+                w += 2 * OCT_I8_BLOCK;
+            }
+        }
+    }
+}
+
+static void conv_row_c(int32_t *acc, const void *x, const void *w, const int32_t *start, const oct_i8_conv_row *p)
+{
+    const size_t block_weights = (size_t)p->taps_h * (size_t)p->taps_w * (size_t)p->channels * OCT_I8_BLOCK;
+    for (int first = 0; first < p->outputs; first += OCT_I8_BLOCK) {
+        const int16_t *weights = (const int16_t *)w + (size_t)(first / OCT_I8_BLOCK) * block_weights;
+        const int count = p->outputs - first < OCT_I8_BLOCK ? p->outputs - first : OCT_I8_BLOCK;
+        for (int pixel = 0; pixel < p->pixels; pixel++) {
+            int32_t sums[OCT_I8_BLOCK];
+            memcpy(sums, start + first, sizeof sums);
+            conv_pixel_block(sums, (const int16_t *)x + pixel * p->x_pixel, weights, p);
+            memcpy(acc + pixel * p->acc_pixel + first, sums, (size_t)count * sizeof sums[0]);
+        }
+    }
+}
+
+static void requantize_c(uint8_t *codes, const int32_t *acc, const int8_t *shift, size_t pixels, int channels, int lo,
+                         int hi)
+{
+    for (size_t p = 0; p < pixels; p++) {
+        for (int c = 0; c < channels; c++) codes[c] = code_clamp(oct_rshift_round(acc[c], shift[c]), lo, hi);
+        codes += channels;
+        acc += channels;
+    }
+}
+
+static void mask_range_c(uint8_t *bits, const int32_t *acc, const int32_t *low, const int32_t *high, size_t pixels,
+                         int channels)
+{
+    size_t e = 0;
+    for (size_t p = 0; p < pixels; p++) {
+        for (int c = 0; c < channels; c++, e++) {
+            if (e % 8 == 0) bits[e / 8] = 0;
+            bits[e / 8] |= (uint8_t)((low[c] <= acc[e] && acc[e] <= high[c]) << e % 8);
+        }
+    }
+}
+
+static void acc_sums_c(int64_t *sum, uint64_t *square, int32_t *min, int32_t *max, const int32_t *acc, int pixels,
+                       int channels)
+{
+    for (int p = 0; p < pixels; p++) {
+        for (int c = 0; c < channels; c++) {
+            sum[c] += acc[c];
+            square[c] += (uint64_t)((int64_t)acc[c] * acc[c]);
+            if (acc[c] < min[c]) min[c] = acc[c];
+            if (acc[c] > max[c]) max[c] = acc[c];
+        }
+        acc += channels;
+    }
+}
+
+static void acc_affine_c(float *y, const int32_t *acc, const float *a, const float *b, size_t pixels, int channels)
+{
+    for (size_t p = 0; p < pixels; p++) {
+        for (int c = 0; c < channels; c++) {
+            const float product = (float)acc[c] * a[c];
+            y[c] = product + b[c];
+        }
+        y += channels;
+        acc += channels;
+    }
+}
+
+static void quantize_f32_c(uint8_t *codes, uint8_t *bits, const float *x, size_t n, float act_lo, float act_hi,
+                           float clip_lo, float clip_hi, float kappa, int lo, int hi)
+{
+    for (size_t i = 0; i < n; i++) {
+        const float raised = x[i] < act_lo ? act_lo : x[i];
+        const float z = raised > act_hi ? act_hi : raised;
+        codes[i] = (uint8_t)(isnan(x[i]) ? lo : oct_activation_code(z, kappa, lo, hi));
+        if (!bits) continue;
+        if (i % 8 == 0) bits[i / 8] = 0;
+        bits[i / 8] |= (uint8_t)((act_lo < x[i] && x[i] < act_hi && clip_lo <= z && z <= clip_hi) << i % 8);
+    }
+}
+
+static void dequantize_c(float *x, const uint8_t *codes, size_t n, float delta, int is_signed)
+{
+    for (size_t i = 0; i < n; i++) x[i] = (float)code_value(codes[i], is_signed) * delta;
+}
+
+static void mask_apply_c(float *dx, const float *dy, const uint8_t *bits, size_t n)
+{
+    for (size_t i = 0; i < n; i++) dx[i] = bits[i / 8] >> i % 8 & 1 ? dy[i] : 0.0f;
+}
+
+static size_t min_max_c(float *lo, float *hi, const float *x, size_t n)
+{
+    size_t non_finite = 0;
+    float low = *lo, high = *hi;
+    for (size_t i = 0; i < n; i++) {
+        if (!isfinite(x[i])) {
+            non_finite++;
+            continue;
+        }
+        low = x[i] < low ? x[i] : low;
+        high = x[i] > high ? x[i] : high;
+    }
+    *lo = low + 0.0f; /* -0 becomes +0, so that the order of the elements does not show */
+    *hi = high + 0.0f;
+    return non_finite;
+}
+
+static void histogram_c(uint32_t counts[256], const float *x, size_t n, float lo, float mult)
+{
+    for (size_t i = 0; i < n; i++) {
+        if (!isfinite(x[i])) continue;
+        const float difference = x[i] - lo;
+        const float position = difference * mult;
+        const float k = position > 0.0f ? rintf(position) : 0.0f;
+        counts[k < 255.0f ? (int)k : 255]++;
+    }
+}
+
+void oct_i8_add_c(uint8_t *codes, const uint8_t *a, const uint8_t *b, size_t n, int a_signed, int b_signed, int sa,
+                  int sb, int shift, int lo, int hi)
+{
+    for (size_t i = 0; i < n; i++) {
+        const int64_t sum = (int64_t)code_value(a[i], a_signed) * ((int64_t)1 << sa) +
+                            (int64_t)code_value(b[i], b_signed) * ((int64_t)1 << sb);
+        codes[i] = code_clamp(oct_rshift_round_i64(sum, shift), lo, hi);
+    }
+}
+
+static void mul_c(uint8_t *codes, const uint8_t *a, const uint8_t *b, size_t n, int a_signed, int b_signed, int shift,
+                  int lo, int hi)
+{
+    for (size_t i = 0; i < n; i++) {
+        const int32_t product = code_value(a[i], a_signed) * code_value(b[i], b_signed);
+        codes[i] = code_clamp(oct_rshift_round(product, shift), lo, hi);
+    }
+}
+
+static void rescale_c(uint8_t *codes, const uint8_t *x, size_t pixels, int channels, ptrdiff_t out_pixel,
+                      ptrdiff_t in_pixel, int is_signed, int shift, int lo, int hi)
+{
+    for (size_t p = 0; p < pixels; p++) {
+        for (int c = 0; c < channels; c++)
+            codes[c] = code_clamp(oct_rshift_round(code_value(x[c], is_signed), shift), lo, hi);
+        codes += out_pixel;
+        x += in_pixel;
+    }
+}
+
+static void lookup_c(uint8_t *codes, const uint8_t *x, const uint8_t *table, size_t pixels, int channels)
+{
+    for (size_t p = 0; p < pixels; p++) {
+        for (int c = 0; c < channels; c++) codes[c] = table[256 * (size_t)c + x[c]];
+        codes += channels;
+        x += channels;
+    }
+}
+
+static void pool_max_c(uint8_t *codes, const uint8_t *x, int rows, int cols, ptrdiff_t x_row, ptrdiff_t x_pixel,
+                       int channels, int is_signed)
+{
+    for (int c = 0; c < channels; c++) {
+        int32_t best = INT32_MIN;
+        for (int r = 0; r < rows; r++) {
+            for (int t = 0; t < cols; t++) {
+                const int32_t value = code_value(x[r * x_row + t * x_pixel + c], is_signed);
+                if (value > best) best = value;
+            }
+        }
+        codes[c] = (uint8_t)best;
+    }
+}
+
+static void pool_sum_c(int32_t *sum, const uint8_t *x, int rows, int cols, ptrdiff_t x_row, ptrdiff_t x_pixel,
+                       int channels, int is_signed)
+{
+    for (int c = 0; c < channels; c++) {
+        sum[c] = 0;
+        for (int r = 0; r < rows; r++)
+            for (int t = 0; t < cols; t++) sum[c] += code_value(x[r * x_row + t * x_pixel + c], is_signed);
+    }
+}
+
+void oct_i8_fill_c(oct_i8_kernels *table)
+{
+    table->level = "c";
+    oct_i8_fill_layout_s16(table);
+    table->conv_row = conv_row_c;
+    table->depthwise_row = oct_i8_depthwise_row_s16;
+    table->requantize = requantize_c;
+    table->mask_range = mask_range_c;
+    table->acc_sums = acc_sums_c;
+    table->acc_affine = acc_affine_c;
+    table->quantize_f32 = quantize_f32_c;
+    table->dequantize = dequantize_c;
+    table->mask_apply = mask_apply_c;
+    table->min_max = min_max_c;
+    table->histogram = histogram_c;
+    table->add = oct_i8_add_c;
+    table->mul = mul_c;
+    table->rescale = rescale_c;
+    table->lookup = lookup_c;
+    table->pool_max = pool_max_c;
+    table->pool_sum = pool_sum_c;
+}

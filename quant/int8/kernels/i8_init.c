@@ -1,0 +1,12 @@
+/* SPDX-License-Identifier: BSD-2-Clause
+ * The one place that decides which int8 kernels a CPU mask selects.
+ */
+#include "quant/int8/kernels/i8_internal.h"
+
+void oct_i8_kernels_init(oct_i8_kernels *table, uint32_t cpu_mask)
+{
+    oct_i8_fill_c(table);
+    oct_i8_fill_x86(table, cpu_mask);
+    /* NEON overrides here: 16-bit pairs with oct_i8_fill_layout_s16 (SMLAL) for OCT_CPU_NEON, then bytes in fours with
+     * oct_i8_fill_layout_u8 for OCT_CPU_NEONDOT; USDOT needs its own feature bit, SDOT would need s8 operands. */
+}

@@ -1,0 +1,398 @@
+/* SPDX-License-Identifier: BSD-2-Clause
+ * Names, sizes and the structural check of a spec: everything that needs no array.
+ */
+#include "quant/int8/spec.h"
+
+#include <string.h>
+
+static const struct op_traits {
+    const char *name;
+    int min_inputs, max_inputs;
+    bool weights, geometry, limits;
+} op_table[OCT_INT8_OP_COUNT] = {
+    [OCT_INT8_LOOKUP] = {"lookup", 1, 1, false, false, false},
+    [OCT_INT8_CONV] = {"conv", 1, 1, true, true, true},
+    [OCT_INT8_DEPTHWISE] = {"depthwise", 1, 1, true, true, true},
+    [OCT_INT8_LINEAR] = {"linear", 1, 1, true, false, true},
+    [OCT_INT8_ADD] = {"add", 2, 2, false, false, true},
+    [OCT_INT8_MUL] = {"mul", 2, 2, false, false, true},
+    [OCT_INT8_CONCAT] = {"concat", 1, OCT_INT8_MAX_INPUTS, false, false, true},
+    [OCT_INT8_MAX_POOL] = {"max_pool", 1, 1, false, true, false},
+    [OCT_INT8_AVERAGE_POOL] = {"average_pool", 1, 1, false, true, true},
+    [OCT_INT8_RESCALE] = {"rescale", 1, 1, false, false, true},
+    [OCT_INT8_FLATTEN] = {"flatten", 1, 1, false, false, false},
+};
+
+static const char *const kind_names[] = {
+    [OCT_INT8_PIXELS] = "pixels", [OCT_INT8_CODES] = "codes", [OCT_INT8_SCORES] = "scores"};
+enum { KIND_COUNT = sizeof kind_names / sizeof kind_names[0] };
+
+static bool op_is_valid(oct_int8_op op)
+{
+    return (unsigned)op < OCT_INT8_OP_COUNT;
+}
+
+const char *oct_int8_op_name(oct_int8_op op)
+{
+    return op_is_valid(op) ? op_table[op].name : "unknown";
+}
+
+oct_int8_op oct_int8_op_from_name(const char *name)
+{
+    int op = 0;
+    while (op < OCT_INT8_OP_COUNT && strcmp(op_table[op].name, name)) op++;
+    return (oct_int8_op)op;
+}
+
+const char *oct_int8_kind_name(oct_int8_kind kind)
+{
+    return (unsigned)kind < KIND_COUNT ? kind_names[kind] : "unknown";
+}
+
+bool oct_int8_kind_from_name(oct_int8_kind *kind, const char *name)
+{
+    for (int i = 0; i < KIND_COUNT; i++) {
+        if (strcmp(kind_names[i], name)) continue;
+        *kind = (oct_int8_kind)i;
+        return true;
+    }
+    return false;
+}
+
+bool oct_int8_op_has_weights(oct_int8_op op)
+{
+    return op_is_valid(op) && op_table[op].weights;
+}
+
+bool oct_int8_op_has_geometry(oct_int8_op op)
+{
+    return op_is_valid(op) && op_table[op].geometry;
+}
+
+bool oct_int8_op_has_limits(oct_int8_op op)
+{
+    return op_is_valid(op) && op_table[op].limits;
+}
+
+size_t oct_int8_tensor_elements(const oct_int8_tensor *tensor)
+{
+    return (size_t)tensor->height * (size_t)tensor->width * (size_t)tensor->channels;
+}
+
+size_t oct_int8_tensor_bytes(const oct_int8_tensor *tensor)
+{
+    return oct_int8_tensor_elements(tensor) * (tensor->kind == OCT_INT8_SCORES ? sizeof(int32_t) : 1);
+}
+
+int oct_int8_layer_outputs(const oct_int8_spec *spec, const oct_int8_layer *layer)
+{
+    return spec->tensors[layer->output].channels;
+}
+
+/* Weights of one output channel. */
+static size_t weights_per_output(const oct_int8_spec *spec, const oct_int8_layer *layer)
+{
+    const oct_int8_tensor *in = &spec->tensors[layer->inputs[0]];
+    if (layer->op == OCT_INT8_LINEAR) return oct_int8_tensor_elements(in);
+    size_t taps = (size_t)layer->kernel_h * (size_t)layer->kernel_w;
+    return layer->op == OCT_INT8_CONV ? taps * (size_t)(in->channels / layer->groups) : taps;
+}
+
+size_t oct_int8_weight_count(const oct_int8_spec *spec, const oct_int8_layer *layer)
+{
+    if (!oct_int8_op_has_weights(layer->op)) return 0;
+    return weights_per_output(spec, layer) * (size_t)oct_int8_layer_outputs(spec, layer);
+}
+
+uint64_t oct_int8_layer_macs(const oct_int8_spec *spec, const oct_int8_layer *layer)
+{
+    if (!oct_int8_op_has_weights(layer->op)) return 0;
+    return (uint64_t)weights_per_output(spec, layer) * oct_int8_tensor_elements(&spec->tensors[layer->output]);
+}
+
+int oct_int8_tensor_exponent(const oct_int8_tensor *tensor, int c)
+{
+    return tensor->exponents ? tensor->exponents[c] : tensor->exponent;
+}
+
+int oct_int8_weight_exponent(const oct_int8_layer *layer, int o)
+{
+    return layer->weight_exponents[layer->weight_exponent_count == 1 ? 0 : o];
+}
+
+static bool name_is_valid(const char *name)
+{
+    return name && name[0] && strnlen(name, OCT_INT8_MAX_NAME + 1) <= OCT_INT8_MAX_NAME;
+}
+
+static bool in_range(int x, int lo, int hi)
+{
+    return lo <= x && x <= hi;
+}
+
+static oct_status check_tensor(const oct_int8_spec *spec, int index, oct_error *error)
+{
+    const oct_int8_tensor *t = &spec->tensors[index];
+    if (!name_is_valid(t->name))
+        return oct_fail(error, OCT_ERR_FORMAT, "tensor %d: expected a name of 1..%d bytes", index, OCT_INT8_MAX_NAME);
+    for (int i = 0; i < index; i++)
+        if (!strcmp(spec->tensors[i].name, t->name))
+            return oct_fail(error, OCT_ERR_FORMAT, "tensors %d and %d: both are named '%s'", i, index, t->name);
+    if ((unsigned)t->kind >= KIND_COUNT)
+        return oct_fail(error, OCT_ERR_FORMAT, "tensor '%s': unknown kind %d", t->name, (int)t->kind);
+    if (!in_range(t->height, 1, OCT_INT8_MAX_SIDE) || !in_range(t->width, 1, OCT_INT8_MAX_SIDE) ||
+        !in_range(t->channels, 1, OCT_INT8_MAX_CHANNELS))
+        return oct_fail(error, OCT_ERR_FORMAT, "tensor '%s': shape %dx%dx%d, expected 1..%d, 1..%d, 1..%d", t->name,
+                        t->height, t->width, t->channels, OCT_INT8_MAX_SIDE, OCT_INT8_MAX_SIDE,
+                        OCT_INT8_MAX_CHANNELS);
+    if ((uint64_t)t->height * (uint64_t)t->width * (uint64_t)t->channels > OCT_INT8_MAX_ELEMENTS)
+        return oct_fail(error, OCT_ERR_FORMAT, "tensor '%s': shape %dx%dx%d has more than %d values", t->name,
+                        t->height, t->width, t->channels, OCT_INT8_MAX_ELEMENTS);
+    bool codes = t->kind == OCT_INT8_CODES;
+    if (!in_range(t->is_signed, 0, codes ? 1 : 0))
+        return oct_fail(error, OCT_ERR_FORMAT, "tensor '%s': signedness %d of %s, expected %s", t->name, t->is_signed,
+                        kind_names[t->kind], codes ? "0 or 1" : "0");
+    int limit = codes ? OCT_INT8_MAX_EXPONENT : t->kind == OCT_INT8_SCORES ? 2 * OCT_INT8_MAX_EXPONENT : 0;
+    if (!in_range(t->exponent, -limit, limit))
+        return oct_fail(error, OCT_ERR_FORMAT, "tensor '%s': exponent %d, expected %d..%d", t->name, t->exponent,
+                        -limit, limit);
+    int expected_use = t->kind == OCT_INT8_PIXELS ? spec->input : spec->output;
+    if (!codes && index != expected_use)
+        return oct_fail(error, OCT_ERR_FORMAT, "tensor '%s': only the model's %s may be %s", t->name,
+                        t->kind == OCT_INT8_PIXELS ? "input" : "output", kind_names[t->kind]);
+    return OCT_OK;
+}
+
+/* Layer failures all begin alike. */
+#define layer_fail(error, l, ...) layer_fail(error, l, __VA_ARGS__)
+static oct_status layer_fail(oct_error *error, const oct_int8_layer *l, const char *what, long long found,
+                             long long expected)
+{
+    return oct_fail(error, OCT_ERR_FORMAT, "layer '%s' (%s): %s is %lld, expected %lld", l->name,
+                    oct_int8_op_name(l->op), what, found, expected);
+}
+
+static oct_status layer_fail_range(oct_error *error, const oct_int8_layer *l, const char *what, int found, int lo,
+                                   int hi)
+{
+    return oct_fail(error, OCT_ERR_FORMAT, "layer '%s' (%s): %s is %d, expected %d..%d", l->name,
+                    oct_int8_op_name(l->op), what, found, lo, hi);
+}
+
+static oct_status check_axis(const oct_int8_layer *l, const char *axis, int in, int out, int kernel, int stride,
+                             int dilation, int before, int after, oct_error *error)
+{
+    bool pool = !op_table[l->op].weights;
+    int pad_limit = pool ? kernel - 1 : OCT_INT8_MAX_SIDE;
+    const char *what[] = {"kernel", "stride", "dilation", "padding before", "padding after"};
+    const int value[] = {kernel, stride, dilation, before, after}, lo[] = {1, 1, 1, 0, 0};
+    const int hi[] = {OCT_INT8_MAX_SIDE, OCT_INT8_MAX_SIDE, pool ? 1 : OCT_INT8_MAX_SIDE, pad_limit, pad_limit};
+    for (int i = 0; i < 5; i++)
+        if (!in_range(value[i], lo[i], hi[i]))
+            return oct_fail(error, OCT_ERR_FORMAT, "layer '%s' (%s): %s (%s) is %d, expected %d..%d", l->name,
+                            op_table[l->op].name, what[i], axis, value[i], lo[i], hi[i]);
+    int64_t room = (int64_t)in + before + after - ((int64_t)dilation * (kernel - 1) + 1);
+    if (room < 0)
+        return oct_fail(error, OCT_ERR_FORMAT, "layer '%s' (%s): the kernel is larger than the padded input (%s)",
+                        l->name, op_table[l->op].name, axis);
+    int64_t expected = room / stride + 1;
+    if (out != expected)
+        return oct_fail(error, OCT_ERR_FORMAT, "layer '%s' (%s): output %s is %d, expected %lld", l->name,
+                        op_table[l->op].name, axis, out, (long long)expected);
+    return OCT_OK;
+}
+
+static oct_status check_geometry(const oct_int8_spec *spec, const oct_int8_layer *l, oct_error *error)
+{
+    const oct_int8_tensor *in = &spec->tensors[l->inputs[0]], *out = &spec->tensors[l->output];
+    if (!op_table[l->op].geometry) {
+        const int fields[] = {l->kernel_h, l->kernel_w, l->stride_h, l->stride_w, l->dilation_h, l->dilation_w,
+                              l->pad_top, l->pad_left, l->pad_bottom, l->pad_right, l->groups};
+        for (size_t i = 0; i < sizeof fields / sizeof fields[0]; i++)
+            if (fields[i]) return layer_fail(error, l, "a geometry field (kernel, stride, … groups)", fields[i], 0);
+        return OCT_OK;
+    }
+    OCT_TRY(check_axis(l, "height", in->height, out->height, l->kernel_h, l->stride_h, l->dilation_h, l->pad_top,
+                       l->pad_bottom, error));
+    OCT_TRY(check_axis(l, "width", in->width, out->width, l->kernel_w, l->stride_w, l->dilation_w, l->pad_left,
+                       l->pad_right, error));
+    int64_t taps = (int64_t)l->kernel_h * l->kernel_w;
+    int64_t padded = (int64_t)(in->height + l->pad_top + l->pad_bottom) * (in->width + l->pad_left + l->pad_right);
+    if (padded * in->channels > OCT_INT8_MAX_ELEMENTS)
+        return oct_fail(error, OCT_ERR_FORMAT, "layer '%s' (%s): the padded input has more than %d values", l->name,
+                        op_table[l->op].name, OCT_INT8_MAX_ELEMENTS);
+    if (l->op == OCT_INT8_CONV) {
+        if (l->groups < 1 || in->channels % l->groups || out->channels % l->groups)
+            return oct_fail(error, OCT_ERR_FORMAT, "layer '%s' (conv): groups is %d, expected a divisor of %d and %d",
+                            l->name, l->groups, in->channels, out->channels);
+        if (taps * (in->channels / l->groups) > OCT_INT8_MAX_ELEMENTS / out->channels)
+            return oct_fail(error, OCT_ERR_FORMAT, "layer '%s' (conv): more than %d weights", l->name,
+                            OCT_INT8_MAX_ELEMENTS);
+        return OCT_OK;
+    }
+    if (out->channels != in->channels) return layer_fail(error, l, "output channels", out->channels, in->channels);
+    int groups = l->op == OCT_INT8_DEPTHWISE ? in->channels : 1;
+    if (l->groups != groups) return layer_fail(error, l, "groups", l->groups, groups);
+    if (l->op == OCT_INT8_DEPTHWISE && taps > OCT_INT8_MAX_ELEMENTS / in->channels)
+        return oct_fail(error, OCT_ERR_FORMAT, "layer '%s' (depthwise): more than %d weights", l->name,
+                        OCT_INT8_MAX_ELEMENTS);
+    if (l->op == OCT_INT8_AVERAGE_POOL && taps > OCT_INT8_MAX_POOL_TAPS)
+        return oct_fail(error, OCT_ERR_FORMAT, "layer '%s' (average_pool): %lld taps, expected at most %d", l->name,
+                        (long long)taps, OCT_INT8_MAX_POOL_TAPS);
+    return OCT_OK;
+}
+
+static oct_status check_same_shape(const oct_int8_spec *spec, const oct_int8_layer *l, int input, bool channels,
+                                   oct_error *error)
+{
+    const oct_int8_tensor *in = &spec->tensors[l->inputs[input]], *out = &spec->tensors[l->output];
+    if (in->height != out->height || in->width != out->width || (channels && in->channels != out->channels))
+        return oct_fail(error, OCT_ERR_FORMAT,
+                        "layer '%s' (%s): output is %dx%dx%d, which does not fit input '%s' of %dx%dx%d", l->name,
+                        op_table[l->op].name, out->height, out->width, out->channels, in->name, in->height, in->width,
+                        in->channels);
+    return OCT_OK;
+}
+
+/* Output shape of the operators without geometry. */
+static oct_status check_shape(const oct_int8_spec *spec, const oct_int8_layer *l, oct_error *error)
+{
+    const oct_int8_tensor *in = &spec->tensors[l->inputs[0]], *out = &spec->tensors[l->output];
+    if (l->op == OCT_INT8_LINEAR || l->op == OCT_INT8_FLATTEN) {
+        if (out->height != 1) return layer_fail(error, l, "output height", out->height, 1);
+        if (out->width != 1) return layer_fail(error, l, "output width", out->width, 1);
+        int64_t values = (int64_t)oct_int8_tensor_elements(in);
+        if (l->op == OCT_INT8_FLATTEN && out->channels != values)
+            return layer_fail(error, l, "output channels", out->channels, values);
+        if (l->op == OCT_INT8_LINEAR && values > OCT_INT8_MAX_ELEMENTS / out->channels)
+            return oct_fail(error, OCT_ERR_FORMAT, "layer '%s' (linear): more than %d weights", l->name,
+                            OCT_INT8_MAX_ELEMENTS);
+        return OCT_OK;
+    }
+    int64_t channels = 0;
+    for (int i = 0; i < l->input_count; i++) {
+        OCT_TRY(check_same_shape(spec, l, i, l->op != OCT_INT8_CONCAT, error));
+        channels += spec->tensors[l->inputs[i]].channels;
+    }
+    if (l->op == OCT_INT8_CONCAT && out->channels != channels)
+        return layer_fail(error, l, "output channels", out->channels, channels);
+    return OCT_OK;
+}
+
+static oct_status check_limits(const oct_int8_spec *spec, const oct_int8_layer *l, oct_error *error)
+{
+    const oct_int8_tensor *out = &spec->tensors[l->output];
+    bool clamps = op_table[l->op].limits && out->kind == OCT_INT8_CODES;
+    int lo = !clamps ? 0 : out->is_signed ? -128 : 0, hi = !clamps ? 0 : out->is_signed ? 127 : 255;
+    if (!in_range(l->out_lo, lo, hi)) return layer_fail_range(error, l, "lower output limit", l->out_lo, lo, hi);
+    if (!in_range(l->out_hi, l->out_lo, hi))
+        return layer_fail_range(error, l, "upper output limit", l->out_hi, l->out_lo, hi);
+    int rows = l->op == OCT_INT8_LOOKUP ? l->table_rows : 0;
+    if (l->table_rows != rows || (l->op == OCT_INT8_LOOKUP && rows != 1 && rows != out->channels))
+        return layer_fail(error, l, "rows of the table", l->table_rows, l->op == OCT_INT8_LOOKUP ? out->channels : 0);
+    int count = l->weight_exponent_count;
+    if (!op_table[l->op].weights ? count != 0 : count != 1 && count != out->channels)
+        return layer_fail(error, l, "number of weight exponents", count, op_table[l->op].weights ? out->channels : 0);
+    bool same_grid = l->op == OCT_INT8_MAX_POOL || l->op == OCT_INT8_FLATTEN;
+    const oct_int8_tensor *in = &spec->tensors[l->inputs[0]];
+    if (same_grid && out->exponent != in->exponent) return layer_fail(error, l, "output exponent", out->exponent, in->exponent);
+    if (same_grid && out->is_signed != in->is_signed)
+        return layer_fail(error, l, "output signedness", out->is_signed, in->is_signed);
+    return OCT_OK;
+}
+
+/* Indices, and who may read and write which kind of tensor. writer[t] = 1 + the layer that wrote t, 1 for the input. */
+static oct_status check_wiring(const oct_int8_spec *spec, int index, int *writer, oct_error *error)
+{
+    const oct_int8_layer *l = &spec->layers[index];
+    const struct op_traits *traits = &op_table[l->op];
+    if (!in_range(l->input_count, traits->min_inputs, traits->max_inputs))
+        return layer_fail_range(error, l, "number of inputs", l->input_count, traits->min_inputs, traits->max_inputs);
+    for (int i = 0; i < l->input_count; i++) {
+        int t = l->inputs[i];
+        if (!in_range(t, 0, spec->tensor_count - 1))
+            return layer_fail_range(error, l, "input tensor", t, 0, spec->tensor_count - 1);
+        const oct_int8_tensor *in = &spec->tensors[t];
+        if (!writer[t])
+            return oct_fail(error, OCT_ERR_FORMAT, "layer '%s' (%s): input '%s' is not written by an earlier layer",
+                            l->name, traits->name, in->name);
+        if (in->kind != OCT_INT8_CODES && !(in->kind == OCT_INT8_PIXELS && index == 0 && l->op == OCT_INT8_LOOKUP))
+            return oct_fail(error, OCT_ERR_FORMAT, "layer '%s' (%s): input '%s' holds %s, expected codes", l->name,
+                            traits->name, in->name, kind_names[in->kind]);
+    }
+    int t = l->output;
+    if (!in_range(t, 0, spec->tensor_count - 1))
+        return layer_fail_range(error, l, "output tensor", t, 0, spec->tensor_count - 1);
+    const oct_int8_tensor *out = &spec->tensors[t];
+    if (writer[t])
+        return oct_fail(error, OCT_ERR_FORMAT, "layer '%s' (%s): output '%s' is already written", l->name,
+                        traits->name, out->name);
+    if (out->kind == OCT_INT8_PIXELS || (out->kind == OCT_INT8_SCORES && !traits->weights))
+        return oct_fail(error, OCT_ERR_FORMAT, "layer '%s' (%s): cannot write %s into '%s'", l->name, traits->name,
+                        kind_names[out->kind], out->name);
+    writer[t] = index + 1;
+    return OCT_OK;
+}
+
+static oct_status check_layer(const oct_int8_spec *spec, int index, int *writer, oct_error *error)
+{
+    const oct_int8_layer *l = &spec->layers[index];
+    if (!name_is_valid(l->name))
+        return oct_fail(error, OCT_ERR_FORMAT, "layer %d: expected a name of 1..%d bytes", index, OCT_INT8_MAX_NAME);
+    for (int i = 0; i < index; i++)
+        if (!strcmp(spec->layers[i].name, l->name))
+            return oct_fail(error, OCT_ERR_FORMAT, "layers %d and %d: both are named '%s'", i, index, l->name);
+    if (!op_is_valid(l->op))
+        return oct_fail(error, OCT_ERR_FORMAT, "layer '%s': unknown operator %d", l->name, (int)l->op);
+    OCT_TRY(check_wiring(spec, index, writer, error));
+    OCT_TRY(check_geometry(spec, l, error));
+    if (!op_table[l->op].geometry) OCT_TRY(check_shape(spec, l, error));
+    return check_limits(spec, l, error);
+}
+
+static oct_status check_header(const oct_int8_spec *spec, oct_error *error)
+{
+    if (!spec->profile || strcmp(spec->profile, OCT_INT8_PROFILE_PO2))
+        return oct_fail(error, OCT_ERR_UNSUPPORTED, "int8 model: profile '%.32s', this build knows '%s'",
+                        spec->profile ? spec->profile : "(none)", OCT_INT8_PROFILE_PO2);
+    if (!spec->tool || strnlen(spec->tool, OCT_INT8_MAX_NAME + 1) > OCT_INT8_MAX_NAME)
+        return oct_fail(error, OCT_ERR_FORMAT, "int8 model: expected the writer's name, at most %d bytes",
+                        OCT_INT8_MAX_NAME);
+    if (!in_range(spec->tensor_count, 2, OCT_INT8_MAX_TENSORS) || !spec->tensors)
+        return oct_fail(error, OCT_ERR_FORMAT, "int8 model: %d tensors, expected 2..%d", spec->tensor_count,
+                        OCT_INT8_MAX_TENSORS);
+    if (!in_range(spec->layer_count, 1, OCT_INT8_MAX_LAYERS) || !spec->layers)
+        return oct_fail(error, OCT_ERR_FORMAT, "int8 model: %d layers, expected 1..%d", spec->layer_count,
+                        OCT_INT8_MAX_LAYERS);
+    if (!in_range(spec->input, 0, spec->tensor_count - 1) || !in_range(spec->output, 0, spec->tensor_count - 1) ||
+        spec->input == spec->output)
+        return oct_fail(error, OCT_ERR_FORMAT,
+                        "int8 model: input tensor %d and output tensor %d, expected two different ones of %d",
+                        spec->input, spec->output, spec->tensor_count);
+    if (!in_range(spec->resize, 0, OCT_INT8_MAX_SIDE))
+        return oct_fail(error, OCT_ERR_FORMAT, "int8 model: resize %d, expected 0..%d", spec->resize,
+                        OCT_INT8_MAX_SIDE);
+    return OCT_OK;
+}
+
+oct_status oct_int8_spec_check_shapes(const oct_int8_spec *spec, oct_error *error)
+{
+    int writer[OCT_INT8_MAX_TENSORS] = {0};
+    OCT_TRY(check_header(spec, error));
+    for (int i = 0; i < spec->tensor_count; i++) OCT_TRY(check_tensor(spec, i, error));
+    writer[spec->input] = 1;
+    for (int i = 0; i < spec->layer_count; i++) OCT_TRY(check_layer(spec, i, writer, error));
+    for (int i = 0; i < spec->tensor_count; i++)
+        if (!writer[i])
+            return oct_fail(error, OCT_ERR_FORMAT, "tensor '%s': no layer writes it", spec->tensors[i].name);
+    const oct_int8_tensor *input = &spec->tensors[spec->input];
+    if (input->kind == OCT_INT8_SCORES)
+        return oct_fail(error, OCT_ERR_FORMAT, "tensor '%s': the model's input cannot be scores", input->name);
+    if (input->kind == OCT_INT8_PIXELS && spec->layers[0].inputs[0] != spec->input)
+        return oct_fail(error, OCT_ERR_FORMAT, "layer '%s': expected a lookup of the pixels '%s' as the first layer",
+                        spec->layers[0].name, input->name);
+    int classes = spec->tensors[spec->output].channels;
+    if (spec->class_count != 0 && spec->class_count != classes)
+        return oct_fail(error, OCT_ERR_FORMAT, "int8 model: %d class names for %d outputs", spec->class_count, classes);
+    return OCT_OK;
+}
