@@ -375,6 +375,18 @@ oct_status oct_graph_replace(oct_graph *g, oct_value node, const oct_op *op, con
     return status;
 }
 
+oct_status oct_graph_hoist(oct_graph *g, oct_value node, oct_value after)
+{
+    int32_t from = order_position(g, node.id), to = order_position(g, after.id) + 1;
+    if (from < to) return OCT_OK;
+    if (g->nodes[node.id]->kind == OCT_NODE_OP || g->nodes[node.id]->kind == OCT_NODE_INPUT)
+        return oct_fail(&g->ctx->error, OCT_ERR_ARGUMENT, "'%s' cannot be moved in front of its inputs",
+                        g->nodes[node.id]->name);
+    memmove(g->order + to + 1, g->order + to, (size_t)(from - to) * sizeof *g->order);
+    g->order[to] = node.id;
+    return OCT_OK;
+}
+
 oct_status oct_graph_add_fuser(oct_graph *g, const struct oct_fuser *fuser)
 {
     for (int i = 0; i < g->fuser_count; i++)

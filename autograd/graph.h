@@ -137,6 +137,9 @@ OCT_MUST_USE oct_status oct_graph_rewire(oct_graph *graph, oct_value user, int s
  * must give the same shape. Inputs must come before the node in execution order. */
 OCT_MUST_USE oct_status oct_graph_replace(oct_graph *graph, oct_value node, const struct oct_op *op,
                                           const void *attrs, const oct_value *inputs, int input_count);
+/* Moves a parameter or buffer right behind `after` in execution order when it comes later; any other node that comes
+ * later is an error. Lets a pass read a statistic in front of the layer that declared it. */
+OCT_MUST_USE oct_status oct_graph_hoist(oct_graph *graph, oct_value node, oct_value after);
 /* Registers a fuser (once; registering again does nothing). */
 OCT_MUST_USE oct_status oct_graph_add_fuser(oct_graph *graph, const struct oct_fuser *fuser);
 

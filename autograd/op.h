@@ -122,11 +122,13 @@ typedef struct oct_ref {
     const oct_grid *in_grid[OCT_MAX_INPUTS];
     oct_grid *grid;                     /* of out; ops that put values on a grid fill it (see oct_ref_set_grid) */
     int *grid_exponents;                /* room for `channels of the node's shape` exponents */
+    double *saved;                      /* saved_count doubles from forward to backward */
 } oct_ref;
 
 typedef struct oct_reference_ops {
     oct_status (*forward)(oct_ref *ref);
     oct_status (*backward)(oct_ref *ref); /* NULL = no gradient */
+    size_t (*saved_count)(const oct_node *node); /* doubles kept from forward to backward; NULL = 0 */
     bool keeps_grid;                      /* out has the grid of in[0] (max pool, flatten) */
 } oct_reference_ops;
 

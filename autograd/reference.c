@@ -9,6 +9,7 @@ typedef struct ref_value {
     double *value, *gradient; /* allocated on first use, kept */
     oct_grid grid;
     int *grid_exponents;
+    double *saved;
     bool done; /* computed in the last forward */
 } ref_value;
 
@@ -61,6 +62,7 @@ void oct_reference_destroy(oct_reference *r)
         oct_free(r->values[i].value);
         oct_free(r->values[i].gradient);
         oct_free(r->values[i].grid_exponents);
+        oct_free(r->values[i].saved);
     }
     oct_free(r->values);
     oct_free(r);
@@ -98,7 +100,8 @@ static oct_ref make_ref(oct_reference *r, const oct_node *n, const oct_run *run)
 {
     ref_value *v = &r->values[n->id];
     oct_ref ref = {.ctx = r->ctx, .node = n, .run = run, .batch = r->batch, .out = v->value,
-                   .grid = &v->grid, .grid_exponents = v->grid_exponents};
+                   .grid = &v->grid, .grid_exponents = v->grid_exponents,
+                   .saved = v->saved};
     for (int i = 0; i < n->input_count; i++) {
         ref.in_node[i] = r->graph->nodes[n->inputs[i]];
         ref.in[i] = r->values[n->inputs[i]].value;
@@ -117,6 +120,10 @@ static oct_status forward_node(oct_reference *r, const oct_node *n, const oct_ru
             if (n->shape.dim[i] > channels) channels = n->shape.dim[i];
         v->grid_exponents = oct_calloc((size_t)channels, sizeof *v->grid_exponents);
         if (!v->grid_exponents) return oct_out_of_memory(r->ctx, n->name);
+    }
+    if (n->op->reference.saved_count && !v->saved) {
+        v->saved = oct_calloc(n->op->reference.saved_count(n), sizeof *v->saved);
+        if (!v->saved) return oct_out_of_memory(r->ctx, n->name);
     }
     v->grid = (oct_grid){0};
     oct_ref ref = make_ref(r, n, run);

@@ -79,7 +79,7 @@ static oct_status read_batches(oct_dataset *dataset, oct_split split, bool (*kee
     return status;
 }
 
-/* Splits the text, one name a line, into names that are copied. Fewer than CLASSES lines: no names. */
+/* One name a line; lines beyond the tenth are ignored. */
 static oct_status parse_class_names(oct_dataset *dataset, const char *text, size_t size, oct_error *error)
 {
     char **names = oct_calloc(CLASSES, sizeof *names);

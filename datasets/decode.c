@@ -1,14 +1,16 @@
 /* SPDX-License-Identifier: BSD-2-Clause
- * The only place that knows stb_image. It is permissive: it fills up what a truncated JPEG or BMP lacks, so the
- * ends of these are checked here first. */
+ * The only place that knows stb_image. It is permissive: it fills up what a truncated JPEG or BMP lacks, so
+ * that these are checked first. */
 #include "datasets/image.h"
 
 #include <limits.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "autograd/base/bytes.h"
 #include "autograd/base/file.h"
 #include "autograd/base/memory.h"
+#include "datasets/jpeg_internal.h"
 
 #if defined(__GNUC__)
 #pragma GCC diagnostic ignored "-Wunused-function" /* reported at the end of the file, behind the pop */
@@ -27,6 +29,10 @@
 #define STBI_ONLY_BMP
 #define STBI_NO_STDIO
 #define STBI_MAX_DIMENSIONS 65535
+/* Zeroed: what a damaged file leaves unset is then the same in every run. */
+#define STBI_MALLOC(size) calloc(1, size)
+#define STBI_REALLOC(block, size) realloc(block, size)
+#define STBI_FREE(block) free(block)
 #include <stb_image.h>
 #if defined(__GNUC__)
 #pragma GCC diagnostic pop
@@ -38,34 +44,6 @@ static const size_t default_max_pixels = (size_t)1 << 26;
 static oct_status bad_image(oct_error *error, const char *name, const char *why)
 {
     return oct_fail(error, OCT_ERR_FORMAT, "%s: %s", name, why);
-}
-
-/* Offset of the first scan's marker, walking the segments; 0 when there is none. A thumbnail inside a segment
- * has an end-of-image marker of its own, so the search for ours begins behind the headers. */
-static size_t jpeg_scan_offset(const uint8_t *bytes, size_t size)
-{
-    size_t at = 2;
-    while (at + 4 <= size && bytes[at] == 0xff) {
-        uint8_t marker = bytes[at + 1];
-        if (marker == 0xda) return at;
-        if (marker == 0xff) {
-            at++;
-            continue;
-        }
-        at += 2 + ((size_t)bytes[at + 2] << 8 | bytes[at + 3]);
-    }
-    return 0;
-}
-
-/* ITU-T T.81: in coded data 0xff is followed by 0x00 or by a restart marker, so that FF D9 can only be the end of
- * the image. What follows it (padding, previews) is no concern of ours. */
-static oct_status check_jpeg_end(const uint8_t *bytes, size_t size, const char *name, oct_error *error)
-{
-    size_t scan = jpeg_scan_offset(bytes, size);
-    if (!scan) return bad_image(error, name, "damaged or truncated JPEG: expected a scan, found none");
-    for (size_t at = size - 1; at > scan; at--)
-        if (bytes[at] == 0xd9 && bytes[at - 1] == 0xff) return OCT_OK;
-    return bad_image(error, name, "truncated JPEG: expected an end-of-image marker (FF D9), found none");
 }
 
 /* Rows of a BMP are padded to four bytes and begin at the offset in byte 10. The header is 12 bytes with 16-bit
@@ -96,7 +74,7 @@ static oct_status check_bmp_end(const uint8_t *bytes, size_t size, const char *n
 static oct_status check_end(const uint8_t *bytes, size_t size, const char *name, oct_error *error)
 {
     static const uint8_t png[8] = {0x89, 'P', 'N', 'G', '\r', '\n', 0x1a, '\n'};
-    if (size >= 4 && bytes[0] == 0xff && bytes[1] == 0xd8) return check_jpeg_end(bytes, size, name, error);
+    if (size >= 4 && bytes[0] == 0xff && bytes[1] == 0xd8) return oct_jpeg_check(bytes, size, name, error);
     if (size >= 2 && bytes[0] == 'B' && bytes[1] == 'M') return check_bmp_end(bytes, size, name, error);
     if (size >= 8 && !memcmp(bytes, png, 8)) return OCT_OK; /* chunk lengths: the decoder notices */
     return bad_image(error, name, size ? "neither JPEG nor PNG nor BMP, whatever its name" : "empty file");
@@ -113,6 +91,7 @@ oct_status oct_image_decode(oct_image *image, const uint8_t *bytes, size_t size,
     if (!stbi_info_from_memory(bytes, (int)size, &width, &height, &found))
         return oct_fail(error, OCT_ERR_FORMAT, "%s: damaged image header (%s)", name, stbi_failure_reason());
     if (!max_pixels) max_pixels = default_max_pixels;
+    if (height < 0 && height > -STBI_MAX_DIMENSIONS) height = -height; /* BMP with its rows from the top */
     if (width < 1 || height < 1 || (uint64_t)width * (uint64_t)height > max_pixels)
         return oct_fail(error, OCT_ERR_FORMAT, "%s: image of %d x %d pixels: expected 1 to %zu pixels", name, width,
                         height, max_pixels);

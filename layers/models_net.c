@@ -6,13 +6,13 @@
 
 const char *oct_net_name(char text[OCT_NET_NAME], const char *prefix, const char *part)
 {
-    snprintf(text, OCT_NET_NAME, "%s/%s", prefix, part);
+    snprintf(text, OCT_NET_NAME, "%.40s/%.20s", prefix, part);
     return text;
 }
 
 static const char *suffixed(char text[OCT_NET_NAME], const char *prefix, const char *part, const char *suffix)
 {
-    snprintf(text, OCT_NET_NAME, "%s/%s%s", prefix, part, suffix);
+    snprintf(text, OCT_NET_NAME, "%.40s/%.15s%.4s", prefix, part, suffix);
     return text;
 }
 

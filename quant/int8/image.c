@@ -145,7 +145,7 @@ static oct_status read_sections(reader *r, const size_t expected[SECTION_COUNT])
 
 static oct_status read_tensor(reader *r, oct_int8_tensor *t, size_t at)
 {
-    int kind;
+    int kind = 0;
     OCT_TRY(get_string(r, &t->name, at + T_NAME));
     OCT_TRY(get_count(r, &kind, at + T_KIND, OCT_INT8_SCORES, "tensor kind"));
     OCT_TRY(get_count(r, &t->is_signed, at + T_SIGNED, 1, "signedness"));
@@ -160,7 +160,7 @@ static oct_status read_tensor(reader *r, oct_int8_tensor *t, size_t at)
 
 static oct_status read_layer(reader *r, oct_int8_layer *l, size_t at)
 {
-    const char *op;
+    const char *op = NULL;
     OCT_TRY(get_string(r, &l->name, at + L_NAME));
     OCT_TRY(get_string(r, &op, at + L_OP));
     l->op = oct_int8_op_from_name(op);
@@ -276,7 +276,7 @@ oct_status oct_int8_image_parse(oct_int8_spec *spec, oct_arena *arena, const uin
                                 oct_error *error)
 {
     reader r = {.bytes = bytes, .size = size, .error = error};
-    int means;
+    int means = 0;
     *spec = (oct_int8_spec){0};
     OCT_TRY(read_envelope(&r));
     OCT_TRY(read_counts(&r, spec, &means));

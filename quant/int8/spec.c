@@ -183,7 +183,8 @@ static oct_status check_axis(const oct_int8_layer *l, const char *axis, int in, 
                              int dilation, int before, int after, oct_error *error)
 {
     bool pool = !op_table[l->op].weights;
-    int pad_limit = pool ? kernel - 1 : OCT_INT8_MAX_SIDE;
+    int64_t reach = (int64_t)dilation * (kernel - 1); /* every window must hold at least one pixel of the image */
+    int pad_limit = reach < 0 ? 0 : reach < OCT_INT8_MAX_SIDE ? (int)reach : OCT_INT8_MAX_SIDE;
     const char *what[] = {"kernel", "stride", "dilation", "padding before", "padding after"};
     const int value[] = {kernel, stride, dilation, before, after}, lo[] = {1, 1, 1, 0, 0};
     const int hi[] = {OCT_INT8_MAX_SIDE, OCT_INT8_MAX_SIDE, pool ? 1 : OCT_INT8_MAX_SIDE, pad_limit, pad_limit};
@@ -191,7 +192,7 @@ static oct_status check_axis(const oct_int8_layer *l, const char *axis, int in, 
         if (!in_range(value[i], lo[i], hi[i]))
             return oct_fail(error, OCT_ERR_FORMAT, "layer '%s' (%s): %s (%s) is %d, expected %d..%d", l->name,
                             op_table[l->op].name, what[i], axis, value[i], lo[i], hi[i]);
-    int64_t room = (int64_t)in + before + after - ((int64_t)dilation * (kernel - 1) + 1);
+    int64_t room = (int64_t)in + before + after - (reach + 1);
     if (room < 0)
         return oct_fail(error, OCT_ERR_FORMAT, "layer '%s' (%s): the kernel is larger than the padded input (%s)",
                         l->name, op_table[l->op].name, axis);

@@ -68,8 +68,9 @@ typedef struct oct_int8_layer {
     int input_count;                 /* 1; 2 for add and mul; 1..8 for concat */
     int output;                      /* tensor index, written by no other layer */
 
-    /* Geometry of conv, depthwise and pooling (0 for the others; pooling: dilation and groups 1, padding < kernel):
-     * size_out = (size_in + padding before + after - dilation*(kernel-1) - 1) / stride + 1, rounded down. */
+    /* Geometry of conv, depthwise and pooling (0 for the others; pooling: dilation and groups 1):
+     * size_out = (size_in + padding before + after - dilation*(kernel-1) - 1) / stride + 1, rounded down. Each padding
+     * is at most dilation*(kernel-1), so that every window holds a pixel of the image. */
     int kernel_h, kernel_w, stride_h, stride_w, dilation_h, dilation_w;
     int pad_top, pad_left, pad_bottom, pad_right;
     int groups; /* conv: divides both channel counts; depthwise: the channel count (multiplier 1); pooling: 1 */

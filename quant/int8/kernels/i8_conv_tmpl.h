@@ -3,15 +3,16 @@
  * and channels: per step of GROUP channels it loads B blocks of weights, broadcasts GROUP operands of each pixel (one
  * 32-bit lane), and takes P*B dot products. Every pixel count has its own unrolled instance, so there is no tail code.
  *
- * Parameters, all undefined at the end:
- *   NAME(f)             function name with the suffix of the instance
- *   TARGET              function attribute naming the instruction set
- *   OPERAND_BYTES       bytes of an activation operand; GROUP is 4 / OPERAND_BYTES
- *   VECTOR, LANES       register type and its number of 32-bit lanes, 8 or 16
- *   LOAD(p), STORE(p,v) unaligned vector of LANES int32
+ * Included by i8_x86.c before i8_depthwise_tmpl.h, which shares the parameters marked + and undefines them.
+ * Parameters, the others undefined at the end:
+ *   NAME(f)           + function name with the suffix of the instance
+ *   TARGET            + function attribute naming the instruction set
+ *   OPERAND_BYTES     + bytes of an activation operand; GROUP is 4 / OPERAND_BYTES
+ *   VECTOR, LANES     + register type and its number of 32-bit lanes, 8 or 16
+ *   LOAD(p), STORE(p,v) + unaligned vector of LANES int32
  *   STORE_SOME(p,v,n)   the first n lanes, 1 <= n <= LANES
  *   BROADCAST(p)        32 bits at p to every lane
- *   DOT(s,x,w)          s + dot products of the GROUP operands x with the GROUP weights w of each lane
+ *   DOT(s,x,w)        + s + dot products of the GROUP operands x with the GROUP weights w of each lane
  *   PIXELS_1, PIXELS_2, PIXELS_4  largest P for B = 1, 2, 4 (at most 16, 12, 6); 0 leaves that B out. P*B*16/LANES
  *                       accumulators + B*16/LANES weights + 2 must fit the register file.
  */
@@ -19,14 +20,15 @@
 #define BLOCK_VECTORS (OCT_I8_BLOCK / LANES)
 
 typedef struct NAME(conv_steps) {
-    int rows, taps, steps;             /* loops: tap rows, taps of a row, groups of channels */
-    ptrdiff_t row, tap, pixel, block;  /* bytes between tap rows, taps, pixels, weight blocks */
+    int rows, taps, steps;       /* loops: tap rows, taps of a row, groups of channels */
+    ptrdiff_t pixel, block;      /* bytes between pixels, weight blocks */
+    ptrdiff_t next_tap, next_row;  /* bytes from behind the last step to the next tap, from there to the next row */
 } NAME(conv_steps);
 
-/* One step: `in` is the lane of pixel 0, `w` the weights of block 0. Pixels are addressed from a base every third
- * pixel, so that base + {0,1,2} * stride needs no address registers of its own. */
+/* One step: w = the weights of block 0. Pixel q is read at base[q/3] + q%3*pixel: the stride is the index register of
+ * the address, so sixteen pixels cost six address registers instead of sixteen. */
 static inline __attribute__((always_inline)) TARGET void NAME(conv_step)(VECTOR sums[16][4 * BLOCK_VECTORS],
-                                                                         const char *in, const char *w,
+                                                                         const char *base[6], const char *w,
                                                                          ptrdiff_t pixel, ptrdiff_t block, int pixels,
                                                                          int blocks)
 {
@@ -36,9 +38,20 @@ static inline __attribute__((always_inline)) TARGET void NAME(conv_step)(VECTOR 
         weights[v] = LOAD(w + v / BLOCK_VECTORS * block + v % BLOCK_VECTORS * LANES * 4);
     OCT_I8_UNROLL
     for (int q = 0; q < pixels; q++) {
-        const VECTOR x = BROADCAST(in + q * pixel);
+        const VECTOR x = BROADCAST(base[q / 3] + q % 3 * pixel);
         OCT_I8_UNROLL
         for (int v = 0; v < blocks * BLOCK_VECTORS; v++) sums[q][v] = DOT(sums[q][v], x, weights[v]);
+    }
+}
+
+/* Moves the bases. The empty asm keeps the compiler from turning them back into one base and a register per pixel. */
+static inline __attribute__((always_inline)) TARGET void NAME(conv_advance)(const char *base[6], ptrdiff_t bytes,
+                                                                            int pixels)
+{
+    OCT_I8_UNROLL
+    for (int i = 0; i < (pixels + 2) / 3; i++) {
+        base[i] += bytes;
+        __asm__("" : "+r"(base[i]));
     }
 }
 
@@ -50,19 +63,22 @@ static inline __attribute__((always_inline)) TARGET void NAME(conv_tile)(int32_t
                                                                          int pixels, int blocks)
 {
     VECTOR sums[16][4 * BLOCK_VECTORS];
+    const char *base[6];
+    const ptrdiff_t pixel = s->pixel, block = s->block;
+    OCT_I8_UNROLL
+    for (int i = 0; i < (pixels + 2) / 3; i++) base[i] = x + 3 * i * pixel;
     OCT_I8_UNROLL
     for (int v = 0; v < blocks * BLOCK_VECTORS; v++) {
         const VECTOR first = LOAD(start + v * LANES);
         OCT_I8_UNROLL
         for (int q = 0; q < pixels; q++) sums[q][v] = first;
     }
-    const ptrdiff_t pixel = s->pixel, block = s->block;
-    for (int r = 0; r < s->rows; r++) {
-        for (int t = 0; t < s->taps; t++) {
-            const char *in = x + r * s->row + t * s->tap;
-            const char *end = in + 4 * (ptrdiff_t)s->steps;
-            for (; in < end; in += 4, w += OCT_I8_BLOCK * 4)
-                NAME(conv_step)(sums, in, w, pixel, block, pixels, blocks);
+    for (int r = 0; r < s->rows; r++, NAME(conv_advance)(base, s->next_row, pixels)) {
+        for (int t = 0; t < s->taps; t++, NAME(conv_advance)(base, s->next_tap, pixels)) {
+            for (int i = s->steps; i; i--, w += OCT_I8_BLOCK * 4) {
+                NAME(conv_step)(sums, base, w, pixel, block, pixels, blocks);
+                NAME(conv_advance)(base, 4, pixels);
+            }
         }
     }
     OCT_I8_UNROLL
@@ -157,12 +173,15 @@ static int NAME(conv_blocks)(int pixels, int outputs)
 static TARGET void NAME(conv_row)(int32_t *acc, const void *x, const void *w, const int32_t *start,
                                   const oct_i8_conv_row *p)
 {
-    NAME(conv_steps) s = {p->taps_h, p->taps_w, p->channels * OPERAND_BYTES / 4, p->x_row * OPERAND_BYTES,
-                          p->x_tap * OPERAND_BYTES, p->x_pixel * OPERAND_BYTES, 0};
+    NAME(conv_steps) s = {.rows = p->taps_h, .taps = p->taps_w, .steps = p->channels * OPERAND_BYTES / 4,
+                          .pixel = p->x_pixel * OPERAND_BYTES};
     s.block = (ptrdiff_t)s.rows * s.taps * s.steps * OCT_I8_BLOCK * 4;
+    s.next_row = (p->x_row - p->taps_w * p->x_tap) * OPERAND_BYTES;
     if (p->x_tap == p->channels) { /* the taps of a row are contiguous */
         s.steps *= s.taps;
         s.taps = 1;
+    } else {
+        s.next_tap = (p->x_tap - p->channels) * OPERAND_BYTES;
     }
     int blocks = 1;
     for (int first = 0; first < p->outputs; first += blocks * OCT_I8_BLOCK) {
@@ -194,16 +213,8 @@ static TARGET void NAME(conv_row)(int32_t *acc, const void *x, const void *w, co
 }
 
 #undef BLOCK_VECTORS
-#undef NAME
-#undef TARGET
-#undef OPERAND_BYTES
-#undef VECTOR
-#undef LANES
-#undef LOAD
-#undef STORE
 #undef STORE_SOME
 #undef BROADCAST
-#undef DOT
 #undef PIXELS_1
 #undef PIXELS_2
 #undef PIXELS_4

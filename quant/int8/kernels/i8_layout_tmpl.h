@@ -17,25 +17,41 @@ static int NAME(groups)(int n)
     return (n + GROUP - 1) / GROUP;
 }
 
-/* One source pixel into operands; the padding channels become 0. */
-static inline void NAME(convert_pixel)(OPERAND *out, const uint8_t *codes, const oct_i8_pad *p)
+/* `pixels` source pixels into operands; the padding channels become 0. */
+static inline void NAME(convert)(OPERAND *out, const uint8_t *codes, int pixels, ptrdiff_t source_pixel, int channels,
+                                 int padded_channels, int is_signed)
 {
-    if (BIASED || !p->is_signed) {
-        const uint8_t flip = p->is_signed ? 0x80 : 0; /* code + 128 modulo 256 */
-        for (int c = 0; c < p->channels; c++) out[c] = (OPERAND)(codes[c] ^ flip);
-    } else {
-        for (int c = 0; c < p->channels; c++) out[c] = (OPERAND)(int8_t)codes[c];
+    const uint8_t flip = BIASED && is_signed ? 0x80 : 0; /* code + 128 modulo 256 */
+    for (int x = 0; x < pixels; x++, out += padded_channels, codes += source_pixel) {
+        if (BIASED || !is_signed)
+            for (int c = 0; c < channels; c++) out[c] = (OPERAND)(codes[c] ^ flip);
+        else
+            for (int c = 0; c < channels; c++) out[c] = (OPERAND)(int8_t)codes[c];
+        for (int c = channels; c < padded_channels; c++) out[c] = 0;
     }
-    for (int c = p->channels; c < p->padded_channels; c++) out[c] = 0;
+}
+
+/* A row without gaps or extra channels is one long pixel; images of 1 and 3 channels get loops of constant length. */
+static void NAME(convert_row)(OPERAND *out, const uint8_t *codes, const oct_i8_pad *p)
+{
+    const int padded = p->padded_channels;
+    if (padded == p->channels && p->source_pixel == p->channels)
+        NAME(convert)(out, codes, 1, 0, p->width * p->channels, p->width * p->channels, p->is_signed);
+    else if (p->channels == 3 && padded == 4)
+        NAME(convert)(out, codes, p->width, p->source_pixel, 3, 4, p->is_signed);
+    else if (p->channels == 1 && padded == GROUP)
+        NAME(convert)(out, codes, p->width, p->source_pixel, 1, GROUP, p->is_signed);
+    else
+        NAME(convert)(out, codes, p->width, p->source_pixel, p->channels, padded, p->is_signed);
 }
 
 static OPERAND *NAME(fill_border)(OPERAND *out, size_t pixels, const oct_i8_pad *p)
 {
     const OPERAND fill = (OPERAND)(p->fill + (BIASED && p->is_signed ? 128 : 0));
-    for (size_t i = 0; i < pixels; i++) {
-        for (int c = 0; c < p->channels; c++) out[c] = fill;
-        for (int c = p->channels; c < p->padded_channels; c++) out[c] = 0;
-        out += p->padded_channels;
+    const int channels = p->channels, padded = p->padded_channels; /* bytes written to out might alias *p */
+    for (size_t i = 0; i < pixels; i++, out += padded) {
+        for (int c = 0; c < channels; c++) out[c] = fill;
+        for (int c = channels; c < padded; c++) out[c] = 0;
     }
     return out;
 }
@@ -45,20 +61,11 @@ static void NAME(pad_image)(void *image, const void *codes, const oct_i8_pad *p)
     OPERAND *out = image;
     const uint8_t *in = codes;
     const size_t out_width = (size_t)p->left + (size_t)p->width + (size_t)p->right;
-    /* A row without gaps or extra channels is one long pixel. */
-    const int dense = p->padded_channels == p->channels && p->source_pixel == p->channels;
-    oct_i8_pad row = *p;
-    row.channels = row.padded_channels = p->width * p->channels;
     out = NAME(fill_border)(out, (size_t)p->top * out_width, p);
     for (int y = 0; y < p->height; y++) {
         out = NAME(fill_border)(out, (size_t)p->left, p);
-        if (dense) {
-            NAME(convert_pixel)(out, in, &row);
-            out += row.channels;
-        } else {
-            for (int x = 0; x < p->width; x++, out += p->padded_channels)
-                NAME(convert_pixel)(out, in + x * p->source_pixel, p);
-        }
+        NAME(convert_row)(out, in, p);
+        out += p->width * p->padded_channels;
         in += p->width * p->source_pixel;
         out = NAME(fill_border)(out, (size_t)p->right, p);
     }

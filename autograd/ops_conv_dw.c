@@ -1,0 +1,257 @@
+/* SPDX-License-Identifier: BSD-2-Clause
+ * Gradients of a convolution: the loop over the batch, which gives the gradients of weights and bias and calls
+ * ops_conv_dx.c for the gradient of x while dy is still in the cache.
+ *
+ * The batch is cut into a few chunks of images; each sums its own weight gradient, and the chunks are added in order.
+ */
+#include "autograd/ops_internal.h"
+
+#include <string.h>
+
+#include "autograd/base/par.h"
+
+enum { MAX_CHUNKS = 16, PARTIAL_LIMIT = 16 << 20 /* bytes of all partial weight gradients, two at least */ };
+
+typedef struct backward_job {
+    const oct_f32_kernels *f32;
+    const oct_conv_geometry *g;
+    oct_conv_dx dx;
+    bool want_w, want_x;
+    bool fused;              /* dx runs inside the chunks */
+    const float *x, *dy;
+    float *partial;          /* chunks x partial_size: [groups][kernel_h][kernel_w][group_in][group_out rounded to 16];
+                              * depthwise [kernel_h][kernel_w][channels] */
+    double *bias;            /* chunks x out_c, NULL when not wanted */
+    float *buffers;
+    size_t partial_size, buffer_size;
+    int chunks;
+    size_t batch;
+    float *dw;
+    int accumulate_w;
+} backward_job;
+
+static size_t rounded_outputs(const oct_conv_geometry *g)
+{
+    return ((size_t)g->group_out + OCT_F32_BLOCK - 1) / OCT_F32_BLOCK * OCT_F32_BLOCK;
+}
+
+/* Weights of one group and output: taps times channels. */
+static size_t inner_size(const oct_conv_geometry *g)
+{
+    return (size_t)g->kernel_h * (size_t)g->kernel_w * (size_t)g->group_in;
+}
+
+static size_t partial_size(const oct_conv_geometry *g)
+{
+    return g->depthwise ? inner_size(g) : (size_t)g->groups * inner_size(g) * rounded_outputs(g);
+}
+
+static int chunk_count(const oct_conv_geometry *g, int batch)
+{
+    size_t fit = (size_t)PARTIAL_LIMIT / (partial_size(g) * sizeof(float));
+    int chunks = fit < 2 ? 2 : fit > MAX_CHUNKS ? MAX_CHUNKS : (int)fit;
+    return chunks < batch ? chunks : batch;
+}
+
+/* Sizes and places of all memory; `chunks` for the largest batch also serves smaller ones. */
+static size_t backward_memory(backward_job *job, const oct_conv_geometry *g, int chunks, int threads, void *scratch)
+{
+    oct_carve carve = {.base = (char *)scratch};
+    oct_window window = oct_conv_window(g, 0, g->out_h);
+    oct_conv_dx_plan(&job->dx, g);
+    size_t x_size = oct_window_size(&window, g->in_h, g->in_w, g->in_c);
+    size_t dy_size = oct_window_size(&job->dx.window, g->out_h, g->out_w, g->out_c);
+    job->buffer_size = ((x_size > dy_size ? x_size : dy_size) + 15) & ~(size_t)15;
+    /* One thread's partial results do not share a cache line with another's. */
+    job->partial_size = (partial_size(g) + 15) & ~(size_t)15;
+    job->partial = (float *)oct_carve_take(&carve, job->partial_size * sizeof(float), (size_t)chunks);
+    job->bias = (double *)oct_carve_take(&carve, (size_t)g->out_c * sizeof(double), (size_t)chunks);
+    job->dx.packed = (float *)oct_carve_take(&carve, oct_conv_dx_packed_size(g), sizeof(float));
+    job->buffers = (float *)oct_carve_take(&carve, job->buffer_size * sizeof(float), (size_t)threads);
+    return carve.used;
+}
+
+size_t oct_conv_backward_scratch(const oct_conv_geometry *g, int batch, int threads)
+{
+    backward_job job = {0};
+    return backward_memory(&job, g, chunk_count(g, batch), threads, NULL);
+}
+
+/* Images per call. Pointwise images are one row of pixels: small ones go together, a linear layer is few calls. */
+static size_t images_together(const oct_conv_geometry *g)
+{
+    size_t pixels = (size_t)g->out_h * (size_t)g->out_w;
+    return g->pointwise && pixels < 64 ? 64 / pixels : 1;
+}
+
+/* Adds one image (or, pointwise, a row of `pixels` pixels) to the weight gradient of a depthwise convolution. */
+static void dw_depthwise(const backward_job *job, float *dw, const float *x, ptrdiff_t x_row, const float *dy, int rows,
+                         int pixels)
+{
+    const oct_conv_geometry *g = job->g;
+    oct_f32_depthwise p = {.pixels = pixels, .channels = g->in_c, .taps_h = g->kernel_h, .taps_w = g->kernel_w,
+                           .x_pixel = (ptrdiff_t)g->stride_w * g->in_c, .x_row = x_row * g->dilation_h,
+                           .x_tap = (ptrdiff_t)g->dilation_w * g->in_c, .y_pixel = g->out_c};
+    for (int r = 0; r < rows; r++) {
+        job->f32->depthwise_dw(dw, x + r * x_row * g->stride_h, dy + (ptrdiff_t)r * pixels * g->out_c, &p);
+    }
+}
+
+static void dw_image(const backward_job *job, float *dw, const float *x, ptrdiff_t x_row, const float *dy, int rows,
+                     int pixels)
+{
+    const oct_conv_geometry *g = job->g;
+    if (g->depthwise) {
+        dw_depthwise(job, dw, x, x_row, dy, rows, pixels);
+        return;
+    }
+    oct_f32_conv_dw p = {.rows = rows, .pixels = pixels, .outputs = g->group_out,
+                         .x_row = x_row * g->stride_h, .x_pixel = (ptrdiff_t)g->stride_w * g->in_c,
+                         .dy_row = (ptrdiff_t)pixels * g->out_c, .dy_pixel = g->out_c};
+    /* Without dilation and groups the taps of a row are one contiguous run of x. */
+    bool whole_rows = g->groups == 1 && (g->dilation_w == 1 || g->kernel_w == 1);
+    int calls = whole_rows ? 1 : g->kernel_w;
+    p.inner = g->group_in * (whole_rows ? g->kernel_w : 1);
+    size_t step = (size_t)p.inner * rounded_outputs(g);
+    for (int k = 0; k < g->groups; k++) {
+        for (int r = 0; r < g->kernel_h; r++) {
+            for (int s = 0; s < calls; s++, dw += step) {
+                job->f32->conv_dw(dw, x + r * g->dilation_h * x_row + (ptrdiff_t)s * g->dilation_w * g->in_c +
+                                  k * g->group_in, dy + k * g->group_out, &p);
+            }
+        }
+    }
+}
+
+/* Images [first, last): their share of the weight gradient, of the bias gradient, and their dx. */
+static void backward_images(const backward_job *job, size_t first, size_t last, float *dw, double *bias, float *buffer)
+{
+    const oct_conv_geometry *g = job->g;
+    size_t x_size = (size_t)g->in_h * (size_t)g->in_w * (size_t)g->in_c;
+    size_t y_pixels = (size_t)g->out_h * (size_t)g->out_w;
+    const float *x = job->x + first * x_size, *dy = job->dy + first * y_pixels * (size_t)g->out_c;
+    if (bias) job->f32->channel_sum(bias, dy, (last - first) * y_pixels, g->out_c);
+    if (dw && g->pointwise) {
+        dw_image(job, dw, x, 0, dy, 1, (int)((last - first) * y_pixels));
+    } else if (dw) {
+        oct_window window = oct_conv_window(g, 0, g->out_h);
+        ptrdiff_t row;
+        const float *padded = oct_window_read(buffer, &row, x, &window, g->in_h, g->in_w, g->in_c);
+        dw_image(job, dw, padded, row, dy, g->out_h, g->out_w);
+    }
+    if (job->want_x && job->fused) oct_conv_dx_images(&job->dx, first, last, buffer);
+}
+
+static void backward_chunk(void *arg, int64_t chunk, int thread)
+{
+    const backward_job *job = (const backward_job *)arg;
+    const oct_conv_geometry *g = job->g;
+    float *buffer = job->buffers + (size_t)thread * job->buffer_size;
+    float *dw = job->want_w ? job->partial + (size_t)chunk * job->partial_size : NULL;
+    double *bias = job->bias ? job->bias + (size_t)chunk * (size_t)g->out_c : NULL;
+    if (dw) memset(dw, 0, job->partial_size * sizeof *dw);
+    if (bias) memset(bias, 0, (size_t)g->out_c * sizeof *bias);
+    size_t first = oct_chunk_border(job->batch, job->chunks, chunk);
+    size_t last = oct_chunk_border(job->batch, job->chunks, chunk + 1);
+    size_t together = images_together(g);
+    for (size_t n = first; n < last; n += together) {
+        backward_images(job, n, n + together < last ? n + together : last, dw, bias, buffer);
+    }
+}
+
+static void dx_item(void *arg, int64_t item, int thread)
+{
+    const backward_job *job = (const backward_job *)arg;
+    size_t together = images_together(job->g), first = (size_t)item * together;
+    size_t last = first + together < job->batch ? first + together : job->batch;
+    oct_conv_dx_images(&job->dx, first, last, job->buffers + (size_t)thread * job->buffer_size);
+}
+
+/* --- from partial weight gradients to the parameter's layout --- */
+
+enum { COMBINE_INNER = 64 };
+
+static int64_t combine_items(const oct_conv_geometry *g)
+{
+    return (int64_t)(inner_size(g) + COMBINE_INNER - 1) / COMBINE_INNER * g->groups;
+}
+
+static void combine_depthwise(const backward_job *job)
+{
+    size_t n = inner_size(job->g);
+    for (size_t i = 0; i < n; i++) {
+        float sum = 0.0f;
+        for (int k = 0; k < job->chunks; k++) sum += job->partial[(size_t)k * job->partial_size + i];
+        job->dw[i] = job->accumulate_w ? job->dw[i] + sum : sum;
+    }
+}
+
+/* 64 inner positions of one group, all outputs: sums the chunks and turns [inner][output] round. */
+static void combine_item(void *arg, int64_t item, int thread)
+{
+    (void)thread;
+    const backward_job *job = (const backward_job *)arg;
+    const oct_conv_geometry *g = job->g;
+    size_t inner = inner_size(g), width = rounded_outputs(g), outputs = (size_t)g->group_out;
+    size_t blocks = (inner + COMBINE_INNER - 1) / COMBINE_INNER;
+    size_t group = (size_t)item / blocks, j0 = (size_t)item % blocks * COMBINE_INNER;
+    size_t count = inner - j0 < COMBINE_INNER ? inner - j0 : COMBINE_INNER;
+    const float *from = job->partial + (group * inner + j0) * width;
+    float *to = job->dw + group * outputs * inner + j0;
+    for (size_t o0 = 0; o0 < outputs; o0 += OCT_F32_BLOCK) {
+        float sum[COMBINE_INNER][OCT_F32_BLOCK];
+        for (size_t j = 0; j < count; j++) {
+            const float *p = from + j * width + o0;
+            for (int o = 0; o < OCT_F32_BLOCK; o++) sum[j][o] = p[o];
+            for (int k = 1; k < job->chunks; k++) {
+                p += job->partial_size;
+                for (int o = 0; o < OCT_F32_BLOCK; o++) sum[j][o] += p[o];
+            }
+        }
+        size_t used = outputs - o0 < OCT_F32_BLOCK ? outputs - o0 : OCT_F32_BLOCK;
+        for (size_t o = 0; o < used; o++) {
+            float *row = to + (o0 + o) * inner;
+            for (size_t j = 0; j < count; j++) row[j] = job->accumulate_w ? row[j] + sum[j][o] : sum[j][o];
+        }
+    }
+}
+
+oct_status oct_conv_backward(oct_step *step, const oct_conv_geometry *g)
+{
+    int threads = step->ctx->threads;
+    backward_job job = {.f32 = step->f32, .g = g, .x = (const float *)step->in[0]->data,
+                        .dy = (const float *)step->d_out->data, .batch = (size_t)step->batch,
+                        .want_x = step->d_in[0] != NULL, .want_w = step->d_in[1] != NULL,
+                        .chunks = chunk_count(g, step->batch)};
+    backward_memory(&job, g, job.chunks, threads, step->scratch);
+    bool want_bias = step->input_count > 2 && step->d_in[2];
+    if (!want_bias) job.bias = NULL;
+    if (job.want_x) {
+        job.dx.f32 = step->f32;
+        job.dx.dx = (float *)step->d_in[0]->data;
+        job.dx.dy = job.dy;
+        job.dx.accumulate = step->accumulate[0];
+        oct_conv_dx_pack(&job.dx, (const float *)step->in[1]->data);
+    }
+    /* Chunks of big weights are few: dx then runs by itself over images. */
+    bool sums = job.want_w || want_bias;
+    job.fused = sums && (job.chunks == MAX_CHUNKS || job.chunks == step->batch);
+    if (job.want_x && !job.fused) {
+        size_t together = images_together(g);
+        oct_parallel_for(threads, (int64_t)((job.batch + together - 1) / together), dx_item, &job);
+    }
+    if (sums) oct_parallel_for(threads, job.chunks, backward_chunk, &job);
+    if (job.want_w) {
+        job.dw = (float *)step->d_in[1]->data;
+        job.accumulate_w = step->accumulate[1];
+        if (g->depthwise)
+            combine_depthwise(&job);
+        else
+            oct_parallel_for(threads, combine_items(g), combine_item, &job);
+    }
+    if (want_bias) {
+        oct_combine((float *)step->d_in[2]->data, step->accumulate[2], job.bias, job.chunks, (size_t)g->out_c,
+                    (size_t)g->out_c);
+    }
+    return OCT_OK;
+}

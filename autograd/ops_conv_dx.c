@@ -1,0 +1,219 @@
+/* SPDX-License-Identifier: BSD-2-Clause
+ * Gradient of a convolution towards its input, by stride phases.
+ *
+ * Output p reads input h = p*stride - pad + r*dilation through tap r. Turned round, along one axis: input pixel
+ * h = a + stride*m of phase a collects dy[p] * w[r] for every r with (a + pad - r*dilation) divisible by stride, at
+ * p = m + (a + pad - r*dilation)/stride. The taps of a phase are `tap_step` = stride/gcd apart and their p run
+ * backwards in steps of `reach` = dilation/gcd, so that every phase is a convolution with stride 1 of dy with its own
+ * subset of the flipped weights. Pixels outside dy are zeros of a padded image. No multiplication with an inserted
+ * zero is ever made.
+ */
+#include "autograd/ops_internal.h"
+
+#include <string.h>
+
+/* One phase along one axis. */
+typedef struct phase {
+    int taps;     /* how many taps belong to it */
+    int last_tap; /* the largest: it meets the smallest p */
+    int tap_step; /* distance of its taps */
+    int reach;    /* distance of their output pixels */
+    int origin;   /* p of last_tap at m = 0 */
+    int pixels;   /* input pixels of the phase */
+} phase;
+
+typedef struct axis {
+    int in, kernel, stride, dilation, pad;
+} axis;
+
+static axis axis_h(const oct_conv_geometry *g)
+{
+    return (axis){g->in_h, g->kernel_h, g->stride_h, g->dilation_h, g->pad_top};
+}
+
+static axis axis_w(const oct_conv_geometry *g)
+{
+    return (axis){g->in_w, g->kernel_w, g->stride_w, g->dilation_w, g->pad_left};
+}
+
+/* Phases that have pixels. */
+static int phase_count(const axis *x)
+{
+    return x->stride < x->in ? x->stride : x->in;
+}
+
+static int common_divisor(int a, int b)
+{
+    while (b) {
+        int rest = a % b;
+        a = b;
+        b = rest;
+    }
+    return a;
+}
+
+static phase phase_make(const axis *x, int a)
+{
+    int divisor = common_divisor(x->stride, x->dilation);
+    phase f = {.tap_step = x->stride / divisor, .reach = x->dilation / divisor};
+    f.pixels = (x->in - a + x->stride - 1) / x->stride;
+    for (int r = 0; r < x->kernel && r < f.tap_step; r++) {
+        if ((a + x->pad - r * x->dilation) % x->stride != 0) continue;
+        f.taps = (x->kernel - 1 - r) / f.tap_step + 1;
+        f.last_tap = r + (f.taps - 1) * f.tap_step;
+        f.origin = (a + x->pad - f.last_tap * x->dilation) / x->stride;
+        return f;
+    }
+    return f;
+}
+
+/* Borders of dy along one axis that cover what every phase reads; true when some phase has no taps. */
+static bool axis_window(const axis *x, int out, int *before, int *after)
+{
+    bool untouched = false;
+    int first = 0, last = 0, found = 0;
+    for (int a = 0; a < phase_count(x); a++) {
+        phase f = phase_make(x, a);
+        if (!f.taps) {
+            untouched = true;
+            continue;
+        }
+        int end = f.origin + f.pixels - 1 + (f.taps - 1) * f.reach;
+        if (!found || f.origin < first) first = f.origin;
+        if (!found || end > last) last = end;
+        found = 1;
+    }
+    *before = -first;
+    *after = last - (out - 1);
+    return untouched;
+}
+
+void oct_conv_dx_plan(oct_conv_dx *job, const oct_conv_geometry *g)
+{
+    axis h = axis_h(g), w = axis_w(g);
+    bool rows = axis_window(&h, g->out_h, &job->window.top, &job->window.bottom);
+    bool columns = axis_window(&w, g->out_w, &job->window.left, &job->window.right);
+    job->some_untouched = rows || columns;
+    job->g = g;
+}
+
+static size_t phase_size(const oct_conv_geometry *g, const phase *h, const phase *w)
+{
+    if (g->depthwise) return (size_t)h->taps * (size_t)w->taps * (size_t)g->in_c;
+    return oct_f32_packed_size(g->group_in, h->taps, w->taps, g->group_out);
+}
+
+size_t oct_conv_dx_packed_size(const oct_conv_geometry *g)
+{
+    /* Every tap belongs to at most one phase. */
+    phase h = {.taps = g->kernel_h}, w = {.taps = g->kernel_w};
+    return phase_size(g, &h, &w) * (size_t)g->groups;
+}
+
+static void pack_depthwise(float *packed, const float *w, const oct_conv_geometry *g, const phase *h, const phase *v)
+{
+    size_t channels = (size_t)g->in_c;
+    for (int r = 0; r < h->taps; r++) {
+        for (int s = 0; s < v->taps; s++, packed += channels) {
+            size_t tap = (size_t)(h->last_tap - r * h->tap_step) * (size_t)g->kernel_w +
+                         (size_t)(v->last_tap - s * v->tap_step);
+            memcpy(packed, w + tap * channels, channels * sizeof *packed);
+        }
+    }
+}
+
+static void pack_group(float *packed, const float *w, const oct_conv_geometry *g, const phase *h, const phase *v)
+{
+    ptrdiff_t tap = g->group_in, row = tap * g->kernel_w, output = row * g->kernel_h;
+    oct_f32_pack(packed, w + h->last_tap * row + v->last_tap * tap, g->group_in, h->taps, v->taps, g->group_out, 1,
+                 -h->tap_step * row, -v->tap_step * tap, output);
+}
+
+void oct_conv_dx_pack(const oct_conv_dx *job, const float *w)
+{
+    const oct_conv_geometry *g = job->g;
+    axis axes[2] = {axis_h(g), axis_w(g)};
+    float *packed = job->packed;
+    size_t group = (size_t)g->group_out * (size_t)g->kernel_h * (size_t)g->kernel_w * (size_t)g->group_in;
+    for (int a = 0; a < phase_count(&axes[0]); a++) {
+        phase h = phase_make(&axes[0], a);
+        for (int b = 0; h.taps && b < phase_count(&axes[1]); b++) {
+            phase v = phase_make(&axes[1], b);
+            if (!v.taps) continue;
+            for (int k = 0; k < g->groups; k++, packed += phase_size(g, &h, &v)) {
+                if (g->depthwise)
+                    pack_depthwise(packed, w, g, &h, &v);
+                else
+                    pack_group(packed, w + (size_t)k * group, g, &h, &v);
+            }
+        }
+    }
+}
+
+/* All pixels of one phase: dx points at its first, dy at what its first tap meets there. */
+static void phase_run(const oct_conv_dx *job, float *dx, const float *dy, ptrdiff_t dy_row, const float *packed,
+                      const phase *h, const phase *v)
+{
+    const oct_conv_geometry *g = job->g;
+    ptrdiff_t dx_pixel = (ptrdiff_t)g->stride_w * g->in_c;
+    ptrdiff_t dx_row = (ptrdiff_t)g->stride_h * g->in_w * g->in_c;
+    if (g->depthwise) {
+        oct_f32_depthwise p = {.pixels = v->pixels, .channels = g->in_c, .taps_h = h->taps, .taps_w = v->taps,
+                               .x_pixel = g->out_c, .x_row = h->reach * dy_row,
+                               .x_tap = (ptrdiff_t)v->reach * g->out_c, .y_pixel = dx_pixel,
+                               .accumulate = job->accumulate};
+        for (int m = 0; m < h->pixels; m++) {
+            job->f32->depthwise_row(dx + m * dx_row, dy + m * dy_row, packed, NULL, &p);
+        }
+        return;
+    }
+    oct_f32_conv_row p = {.pixels = v->pixels, .outputs = g->group_in, .taps_h = h->taps, .taps_w = v->taps,
+                          .channels = g->group_out, .x_pixel = g->out_c, .x_row = h->reach * dy_row,
+                          .x_tap = (ptrdiff_t)v->reach * g->out_c, .y_pixel = dx_pixel,
+                          .accumulate = job->accumulate};
+    for (int k = 0; k < g->groups; k++, packed += phase_size(g, h, v)) {
+        for (int m = 0; m < h->pixels; m++) {
+            job->f32->conv_row(dx + m * dx_row + k * g->group_in, dy + m * dy_row + k * g->group_out, packed, NULL, &p);
+        }
+    }
+}
+
+static void dx_image(const oct_conv_dx *job, size_t n, float *buffer)
+{
+    const oct_conv_geometry *g = job->g;
+    size_t dx_size = (size_t)g->in_h * (size_t)g->in_w * (size_t)g->in_c;
+    size_t dy_size = (size_t)g->out_h * (size_t)g->out_w * (size_t)g->out_c;
+    axis axes[2] = {axis_h(g), axis_w(g)};
+    float *dx = job->dx + n * dx_size;
+    if (job->some_untouched && !job->accumulate) memset(dx, 0, dx_size * sizeof *dx);
+    ptrdiff_t dy_row;
+    const float *dy = oct_window_read(buffer, &dy_row, job->dy + n * dy_size, &job->window, g->out_h, g->out_w,
+                                      g->out_c);
+    const float *packed = job->packed;
+    for (int a = 0; a < phase_count(&axes[0]); a++) {
+        phase h = phase_make(&axes[0], a);
+        for (int b = 0; h.taps && b < phase_count(&axes[1]); b++) {
+            phase v = phase_make(&axes[1], b);
+            if (!v.taps) continue;
+            phase_run(job, dx + ((size_t)a * (size_t)g->in_w + (size_t)b) * (size_t)g->in_c,
+                      dy + (h.origin + job->window.top) * dy_row + (ptrdiff_t)(v.origin + job->window.left) * g->out_c,
+                      dy_row, packed, &h, &v);
+            packed += phase_size(g, &h, &v) * (size_t)g->groups;
+        }
+    }
+}
+
+void oct_conv_dx_images(const oct_conv_dx *job, size_t first, size_t last, float *buffer)
+{
+    const oct_conv_geometry *g = job->g;
+    if (!g->pointwise) {
+        for (size_t n = first; n < last; n++) dx_image(job, n, buffer);
+        return;
+    }
+    size_t pixels = (size_t)g->in_h * (size_t)g->in_w;
+    phase one = {.taps = 1, .tap_step = 1, .reach = 1, .pixels = 1};
+    phase row = one;
+    row.pixels = (int)((last - first) * pixels);
+    phase_run(job, job->dx + first * pixels * (size_t)g->in_c, job->dy + first * pixels * (size_t)g->out_c, 0,
+              job->packed, &one, &row);
+}

@@ -1,0 +1,390 @@
+/* SPDX-License-Identifier: BSD-2-Clause
+ * batch_norm (Ioffe & Szegedy, 2015), alone and with an addition and an activation behind it (fuse_float.c).
+ *
+ * Statistics are sums in double over at most 32 chunks of rows (a row is one position: all its channels), the chunks
+ * added in order.
+ */
+#include "autograd/ops_internal.h"
+
+#include <math.h>
+#include <stddef.h>
+#include <string.h>
+
+#include "autograd/base/par.h"
+
+enum { BN_CHUNKS = 32, BN_BLOCK = 8192 /* elements that are worked on while they are in the first-level cache */ };
+enum { BN_X, BN_GAMMA, BN_BETA, BN_MEAN, BN_VAR };
+
+static oct_status batch_norm_infer(const oct_graph *graph, oct_node *node)
+{
+    const oct_batch_norm_attrs *a = (const oct_batch_norm_attrs *)node->attrs;
+    if (!(a->eps > 0.0f && isfinite(a->eps)) || !(a->momentum >= 0.0f && a->momentum <= 1.0f)) {
+        return oct_rule_fail(graph, node, OCT_ERR_ARGUMENT,
+                             "eps is %g and momentum %g, expected eps > 0 and momentum in [0, 1]", (double)a->eps,
+                             (double)a->momentum);
+    }
+    const oct_shape *x = &oct_node_input(graph, node, BN_X)->shape;
+    if (x->rank < 2) OCT_TRY(oct_rule_rank(graph, node, BN_X, "x", 2, "[N,...,C]"));
+    OCT_TRY(oct_rule_rank(graph, node, BN_X, "x", x->rank, "[N,...,C]"));
+    static const char *const roles[] = {"x", "gamma", "beta", "running mean", "running variance"};
+    for (int i = BN_GAMMA; i <= BN_VAR; i++) {
+        OCT_TRY(oct_rule_shape(graph, node, i, roles[i], OCT_SHAPE(x->dim[x->rank - 1])));
+    }
+    for (int i = BN_MEAN; i <= BN_VAR; i++) {
+        const oct_node *buffer = oct_node_input(graph, node, i);
+        if (buffer->kind != OCT_NODE_BUFFER) {
+            return oct_rule_fail(graph, node, OCT_ERR_ARGUMENT, "input %d (%s '%s') is not a buffer, expected one", i,
+                                 roles[i], buffer->name);
+        }
+    }
+    return oct_rule_same(graph, node);
+}
+
+/* --- execution --- */
+
+/* What the passes over rows see. */
+typedef struct bn_job {
+    const oct_f32_kernels *f32;
+    size_t rows;
+    int channels, chunks;
+    const float *x, *residual, *y_mask;
+    float *y, *dy, *dz, *dx, *d_residual;
+    double *sum, *dot; /* chunks x channels; dot doubles as the sum of squares */
+    float *a, *b, *c;  /* per channel */
+    float lo, hi;
+    int accumulate;
+} bn_job;
+
+size_t oct_bn_saved(int channels)
+{
+    return 2 * (size_t)channels * sizeof(double);
+}
+
+/* Forward: a, b; backward: a, b, c. */
+static size_t bn_memory(bn_job *job, int channels, bool backward, void *scratch)
+{
+    oct_carve carve = {.base = (char *)scratch};
+    size_t n = (size_t)channels;
+    job->sum = (double *)oct_carve_take(&carve, n * sizeof(double), BN_CHUNKS);
+    job->dot = (double *)oct_carve_take(&carve, n * sizeof(double), BN_CHUNKS);
+    job->a = (float *)oct_carve_take(&carve, n, sizeof(float));
+    job->b = (float *)oct_carve_take(&carve, n, sizeof(float));
+    if (backward) job->c = (float *)oct_carve_take(&carve, n, sizeof(float));
+    return carve.used;
+}
+
+size_t oct_bn_scratch(int channels, bool backward)
+{
+    bn_job job;
+    return bn_memory(&job, channels, backward, NULL);
+}
+
+static bn_job bn_job_make(oct_step *step, const oct_bn_task *task, bool backward)
+{
+    bn_job job = {.f32 = step->f32, .channels = oct_last_dim(task->bn), .lo = task->lo, .hi = task->hi,
+                  .x = (const float *)step->in[BN_X]->data};
+    bn_memory(&job, job.channels, backward, step->scratch);
+    job.rows = oct_node_elements(task->bn, step->batch) / (size_t)job.channels;
+    job.chunks = job.rows < BN_CHUNKS ? (int)job.rows : BN_CHUNKS;
+    return job;
+}
+
+static bool uses_batch_statistics(const oct_run *run)
+{
+    return run->mode == OCT_TRAIN && !run->bn_frozen;
+}
+
+static void clear_partials(bn_job *job, int64_t chunk)
+{
+    size_t n = (size_t)job->channels, at = (size_t)chunk * n;
+    memset(job->sum + at, 0, n * sizeof(double));
+    memset(job->dot + at, 0, n * sizeof(double));
+}
+
+static void sums_chunk(void *arg, int64_t chunk, int thread)
+{
+    (void)thread;
+    bn_job *job = (bn_job *)arg;
+    clear_partials(job, chunk);
+    size_t n = (size_t)job->channels, first = oct_chunk_border(job->rows, job->chunks, chunk);
+    size_t rows = oct_chunk_border(job->rows, job->chunks, chunk + 1) - first;
+    job->f32->channel_sums(job->sum + (size_t)chunk * n, job->dot + (size_t)chunk * n, job->x + first * n, rows,
+                           job->channels);
+}
+
+static void apply_chunk(void *arg, int64_t chunk, int thread)
+{
+    (void)thread;
+    const bn_job *job = (const bn_job *)arg;
+    size_t first = oct_chunk_border(job->rows, job->chunks, chunk);
+    size_t rows = oct_chunk_border(job->rows, job->chunks, chunk + 1) - first, at = first * (size_t)job->channels;
+    job->f32->affine_clamp(job->y + at, job->x + at, job->a, job->b, job->residual ? job->residual + at : NULL, rows,
+                           job->channels, job->lo, job->hi);
+}
+
+/* Sum of one channel over the chunks. */
+static double combined(const bn_job *job, const double *partial, size_t c)
+{
+    double sum = 0.0;
+    for (int k = 0; k < job->chunks; k++) sum += partial[(size_t)k * (size_t)job->channels + c];
+    return sum;
+}
+
+/* Mean and biased variance of the batch per channel, and what they do to the running statistics. */
+static void batch_statistics(const bn_job *job, const oct_batch_norm_attrs *attrs, oct_step *step, size_t c,
+                             double *mean, double *var)
+{
+    double m = (double)job->rows;
+    *mean = combined(job, job->sum, c) / m;
+    *var = combined(job, job->dot, c) / m - *mean * *mean;
+    if (*var < 0.0) *var = 0.0;
+    float *running_mean = (float *)step->in[BN_MEAN]->data + c, *running_var = (float *)step->in[BN_VAR]->data + c;
+    double momentum = (double)attrs->momentum;
+    *running_mean = (float)((double)*running_mean + momentum * (*mean - (double)*running_mean));
+    *running_var = (float)((double)*running_var + momentum * (*var * m / (m - 1.0) - (double)*running_var));
+}
+
+oct_status oct_bn_forward(oct_step *step, const oct_bn_task *task)
+{
+    const oct_batch_norm_attrs *attrs = (const oct_batch_norm_attrs *)task->bn->attrs;
+    bn_job job = bn_job_make(step, task, false);
+    bool live = uses_batch_statistics(step->run);
+    if (live && job.rows < 2) {
+        return oct_rule_fail(step->graph, task->bn, OCT_ERR_SHAPE,
+                             "1 position per channel (batch %d), expected at least 2 to train with batch statistics; "
+                             "use a larger batch or freeze batch norm", step->batch);
+    }
+    if (live) oct_parallel_for(step->ctx->threads, job.chunks, sums_chunk, &job);
+    const float *gamma = (const float *)step->in[BN_GAMMA]->data, *beta = (const float *)step->in[BN_BETA]->data;
+    double *saved = step->run->mode == OCT_TRAIN ? (double *)step->saved : NULL;
+    size_t channels = (size_t)job.channels;
+    for (size_t c = 0; c < channels; c++) {
+        double mean = (double)((const float *)step->in[BN_MEAN]->data)[c];
+        double var = (double)((const float *)step->in[BN_VAR]->data)[c];
+        if (live) batch_statistics(&job, attrs, step, c, &mean, &var);
+        double r = 1.0 / sqrt(var + (double)attrs->eps);
+        double a = (double)gamma[c] * r;
+        job.a[c] = (float)a;
+        job.b[c] = (float)((double)beta[c] - mean * a);
+        if (saved) {
+            saved[c] = mean;
+            saved[channels + c] = r;
+        }
+    }
+    job.y = (float *)step->out->data;
+    job.residual = task->residual >= 0 ? (const float *)step->in[task->residual]->data : NULL;
+    oct_parallel_for(step->ctx->threads, job.chunks, apply_chunk, &job);
+    return OCT_OK;
+}
+
+/* dz = masked dy, and its sums; with a gradient of the residual to add to, block by block while dz is in the cache. */
+static void backward_sums_chunk(void *arg, int64_t chunk, int thread)
+{
+    (void)thread;
+    bn_job *job = (bn_job *)arg;
+    clear_partials(job, chunk);
+    size_t n = (size_t)job->channels;
+    double *sum = job->sum + (size_t)chunk * n, *dot = job->dot + (size_t)chunk * n;
+    size_t first = oct_chunk_border(job->rows, job->chunks, chunk);
+    size_t last = oct_chunk_border(job->rows, job->chunks, chunk + 1);
+    size_t block = job->d_residual ? BN_BLOCK / n + 1 : last - first;
+    for (size_t row = first; row < last; row += block) {
+        size_t rows = last - row < block ? last - row : block, at = row * n;
+        job->f32->bn_backward_sums(sum, dot, job->dz + at, job->dy + at, job->y_mask ? job->y_mask + at : NULL, job->lo,
+                                   job->hi, job->x + at, job->a, rows, job->channels);
+        if (job->d_residual) {
+            job->f32->add(job->d_residual + at, job->d_residual + at, job->dz + at, rows * n);
+        }
+    }
+}
+
+static void backward_apply_chunk(void *arg, int64_t chunk, int thread)
+{
+    (void)thread;
+    const bn_job *job = (const bn_job *)arg;
+    size_t first = oct_chunk_border(job->rows, job->chunks, chunk);
+    size_t rows = oct_chunk_border(job->rows, job->chunks, chunk + 1) - first, at = first * (size_t)job->channels;
+    job->f32->bn_backward_apply(job->dx + at, job->dz + at, job->x + at, job->a, job->b, job->c, rows, job->channels,
+                                job->accumulate);
+}
+
+static void add_gradient(oct_step *step, int i, size_t c, double value)
+{
+    if (!step->d_in[i]) return;
+    float *d = (float *)step->d_in[i]->data + c;
+    *d = step->accumulate[i] ? *d + (float)value : (float)value;
+}
+
+/* From sums to the gradients of gamma and beta and to the coefficients of dx = dz*a + x*b + c:
+ *   dx = gamma*r*(dz - mean(dz) - xhat*mean(dz*xhat)),  xhat = (x - mean)*r;  statistics that are frozen: gamma*r*dz */
+static void backward_coefficients(oct_step *step, bn_job *job, bool live)
+{
+    const double *saved = (const double *)step->saved;
+    const float *gamma = (const float *)step->in[BN_GAMMA]->data;
+    size_t channels = (size_t)job->channels;
+    double m = (double)job->rows;
+    for (size_t c = 0; c < channels; c++) {
+        double mean = saved[c], r = saved[channels + c], sum = combined(job, job->sum, c);
+        /* The kernel subtracted the mean rounded to float. */
+        double dot = (combined(job, job->dot, c) + ((double)job->a[c] - mean) * sum) * r;
+        double a = (double)gamma[c] * r, b = live ? -a * r * dot / m : 0.0;
+        job->a[c] = (float)a;
+        job->b[c] = (float)b;
+        job->c[c] = live ? (float)(-a * sum / m - b * mean) : 0.0f;
+        add_gradient(step, BN_GAMMA, c, dot);
+        add_gradient(step, BN_BETA, c, sum);
+    }
+}
+
+oct_status oct_bn_backward(oct_step *step, const oct_bn_task *task)
+{
+    bn_job job = bn_job_make(step, task, true);
+    const double *saved = (const double *)step->saved;
+    for (int c = 0; c < job.channels; c++) job.a[c] = (float)saved[c];
+    job.dy = (float *)step->d_out->data;
+    job.y_mask = task->masked ? (const float *)step->out->data : NULL;
+    job.dz = job.dy;
+    if (task->residual >= 0 && step->d_in[task->residual]) {
+        float *d = (float *)step->d_in[task->residual]->data;
+        if (step->accumulate[task->residual])
+            job.d_residual = d;
+        else
+            job.dz = d;
+    }
+    oct_parallel_for(step->ctx->threads, job.chunks, backward_sums_chunk, &job);
+    backward_coefficients(step, &job, uses_batch_statistics(step->run));
+    if (!step->d_in[BN_X]) return OCT_OK;
+    job.dx = (float *)step->d_in[BN_X]->data;
+    job.accumulate = step->accumulate[BN_X];
+    oct_parallel_for(step->ctx->threads, job.chunks, backward_apply_chunk, &job);
+    return OCT_OK;
+}
+
+static oct_bn_task alone(const oct_node *node)
+{
+    return (oct_bn_task){.bn = node, .residual = -1, .lo = -INFINITY, .hi = INFINITY};
+}
+
+static oct_status forward(oct_step *step)
+{
+    oct_bn_task task = alone(step->node);
+    return oct_bn_forward(step, &task);
+}
+
+static oct_status backward(oct_step *step)
+{
+    oct_bn_task task = alone(step->node);
+    return oct_bn_backward(step, &task);
+}
+
+static size_t saved_bytes(const oct_graph *graph, const oct_unit *unit, int batch, int threads)
+{
+    (void)batch;
+    (void)threads;
+    return oct_bn_saved(oct_last_dim(oct_unit_node(graph, unit)));
+}
+
+static size_t scratch_bytes(const oct_graph *graph, const oct_unit *unit, int batch, int threads, bool back)
+{
+    (void)batch;
+    (void)threads;
+    return oct_bn_scratch(oct_last_dim(oct_unit_node(graph, unit)), back);
+}
+
+/* --- reference: channel by channel, two passes for the variance --- */
+
+typedef struct statistics {
+    double mean, var, inverse;
+} statistics;
+
+static statistics reference_statistics(const oct_ref *ref, size_t rows, size_t channels, size_t c)
+{
+    const oct_batch_norm_attrs *attrs = (const oct_batch_norm_attrs *)ref->node->attrs;
+    statistics s = {.mean = ref->in[BN_MEAN][c], .var = ref->in[BN_VAR][c]};
+    if (uses_batch_statistics(ref->run)) {
+        s.mean = s.var = 0.0;
+        for (size_t n = 0; n < rows; n++) s.mean += ref->in[BN_X][n * channels + c];
+        s.mean /= (double)rows;
+        for (size_t n = 0; n < rows; n++) {
+            double d = ref->in[BN_X][n * channels + c] - s.mean;
+            s.var += d * d;
+        }
+        s.var /= (double)rows;
+    }
+    s.inverse = 1.0 / sqrt(s.var + (double)attrs->eps);
+    return s;
+}
+
+static oct_status reference_forward(oct_ref *ref)
+{
+    const oct_batch_norm_attrs *attrs = (const oct_batch_norm_attrs *)ref->node->attrs;
+    size_t channels = (size_t)oct_last_dim(ref->node), rows = oct_node_elements(ref->node, ref->batch) / channels;
+    bool live = uses_batch_statistics(ref->run);
+    if (live && rows < 2) {
+        return oct_fail(&ref->ctx->error, OCT_ERR_SHAPE,
+                        "batch_norm '%s': 1 position per channel, expected at least 2 to train with batch statistics",
+                        ref->node->name);
+    }
+    for (size_t c = 0; c < channels; c++) {
+        statistics s = reference_statistics(ref, rows, channels, c);
+        for (size_t n = 0; n < rows; n++) {
+            size_t e = n * channels + c;
+            ref->out[e] = (ref->in[BN_X][e] - s.mean) * s.inverse * ref->in[BN_GAMMA][c] + ref->in[BN_BETA][c];
+        }
+        if (!live) continue;
+        double momentum = (double)attrs->momentum, unbiased = s.var * (double)rows / ((double)rows - 1.0);
+        ref->in[BN_MEAN][c] = (1.0 - momentum) * ref->in[BN_MEAN][c] + momentum * s.mean;
+        ref->in[BN_VAR][c] = (1.0 - momentum) * ref->in[BN_VAR][c] + momentum * unbiased;
+    }
+    return OCT_OK;
+}
+
+static oct_status reference_backward(oct_ref *ref)
+{
+    size_t channels = (size_t)oct_last_dim(ref->node), rows = oct_node_elements(ref->node, ref->batch) / channels;
+    bool live = uses_batch_statistics(ref->run);
+    for (size_t c = 0; c < channels; c++) {
+        statistics s = reference_statistics(ref, rows, channels, c);
+        double sum = 0.0, dot = 0.0;
+        for (size_t n = 0; n < rows; n++) {
+            size_t e = n * channels + c;
+            sum += ref->d_out[e];
+            dot += ref->d_out[e] * (ref->in[BN_X][e] - s.mean) * s.inverse;
+        }
+        if (ref->d_in[BN_GAMMA]) ref->d_in[BN_GAMMA][c] += dot;
+        if (ref->d_in[BN_BETA]) ref->d_in[BN_BETA][c] += sum;
+        for (size_t n = 0; ref->d_in[BN_X] && n < rows; n++) {
+            size_t e = n * channels + c;
+            double d = ref->d_out[e];
+            if (live) d -= (sum + (ref->in[BN_X][e] - s.mean) * s.inverse * dot) / (double)rows;
+            ref->d_in[BN_X][e] += ref->in[BN_GAMMA][c] * s.inverse * d;
+        }
+    }
+    return OCT_OK;
+}
+
+static const oct_attr batch_norm_attrs[] = {
+    {"eps", OCT_ATTR_FLOAT, offsetof(oct_batch_norm_attrs, eps), 1},
+    {"momentum", OCT_ATTR_FLOAT, offsetof(oct_batch_norm_attrs, momentum), 1},
+};
+
+const oct_op oct_op_batch_norm = {
+    .name = "batch_norm",
+    .equation = "y = gamma*(x - mean)/sqrt(var + eps) + beta, per channel",
+    .attr_bytes = sizeof(oct_batch_norm_attrs),
+    .attrs = batch_norm_attrs,
+    .attr_count = sizeof batch_norm_attrs / sizeof batch_norm_attrs[0],
+    .min_inputs = 5,
+    .max_inputs = 5,
+    .no_gradient = 1u << BN_MEAN | 1u << BN_VAR,
+    .infer = batch_norm_infer,
+    .exec = {.name = "batch_norm",
+             .forward = forward,
+             .backward = backward,
+             .backward_reads = OCT_READS_INPUT(BN_X) | OCT_READS_INPUT(BN_GAMMA),
+             .inplace = true,
+             .inplace_backward = true,
+             .saved_bytes = saved_bytes,
+             .scratch_bytes = scratch_bytes},
+    .reference = {.forward = reference_forward, .backward = reference_backward},
+};

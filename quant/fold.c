@@ -1,0 +1,129 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+#include "quant/fold.h"
+
+#include <math.h>
+
+#include "autograd/base/memory.h"
+#include "quant/int8/requant.h"
+
+enum { WEIGHT_MAX = 127, CHANNEL_HEADROOM = 8 /* log2 256, quantization.md 3.4 */, MIN_EXPONENT = -120 };
+static const double min_scale = 1e-8, max_abs = 0x1p-16;
+
+size_t oct_fold_bytes(int outputs, size_t per_output)
+{
+    size_t o = (size_t)outputs, n = o * per_output;
+    return oct_size_align(o * sizeof(double)) + 2 * oct_size_align(n) + oct_size_align(o * sizeof(int)) +
+           oct_size_align(o * sizeof(int32_t)) + oct_size_align(o);
+}
+
+oct_fold oct_fold_place(void *block, int outputs, size_t per_output)
+{
+    unsigned char *p = block;
+    size_t o = (size_t)outputs, n = o * per_output;
+    oct_fold f;
+    f.s = (double *)p;
+    p += oct_size_align(o * sizeof(double));
+    f.codes = (int8_t *)p;
+    p += oct_size_align(n);
+    f.passes = p;
+    p += oct_size_align(n);
+    f.exponent = (int *)p;
+    p += oct_size_align(o * sizeof(int));
+    f.bias = (int32_t *)p;
+    p += oct_size_align(o * sizeof(int32_t));
+    f.dead = p;
+    return f;
+}
+
+static size_t weight_index(const oct_fold_source *src, int o, size_t i)
+{
+    return src->outputs_last ? i * (size_t)src->outputs + (size_t)o : (size_t)o * src->per_output + i;
+}
+
+static double channel_scale(const oct_fold_source *src, int o)
+{
+    if (!src->gamma) return 1;
+    double s = (double)src->gamma[o] / sqrt((double)src->var[o] + (double)src->eps);
+    if (fabs(s) >= min_scale) return s;
+    return s < 0 ? -min_scale : min_scale;
+}
+
+static double channel_bias(const oct_fold_source *src, int o, double s)
+{
+    double b0 = src->bias ? (double)src->bias[o] : 0;
+    return src->gamma ? (double)src->beta[o] + (b0 - (double)src->mean[o]) * s : b0;
+}
+
+static double channel_max(const oct_fold_source *src, int o, double s)
+{
+    double largest = 0;
+    for (size_t i = 0; i < src->per_output; i++) {
+        double a = fabs(s * (double)src->weights[weight_index(src, o, i)]);
+        if (!(a <= largest)) largest = a; /* NaN wins and is found by the caller */
+    }
+    return largest;
+}
+
+static int weight_exponent(double largest)
+{
+    return 7 - oct_ceil_exponent(largest > max_abs ? largest : max_abs);
+}
+
+/* Codes of one output at fold->exponent[o]; false when a bound of quantization.md 11.2 is broken. */
+static int quantize_channel(const oct_fold *fold, const oct_fold_source *src, int o)
+{
+    double s = fold->s[o], kappa = ldexp(1, fold->exponent[o]);
+    int64_t sum = 0;
+    for (size_t i = 0; i < src->per_output; i++) {
+        size_t k = weight_index(src, o, i);
+        double w = s * (double)src->weights[k];
+        int32_t q = oct_weight_code(w, kappa, -WEIGHT_MAX - 1, WEIGHT_MAX + 1);
+        if (fold->passes) fold->passes[k] = q >= -WEIGHT_MAX && q <= WEIGHT_MAX;
+        q = oct_clamp_i32(q, -WEIGHT_MAX, WEIGHT_MAX);
+        fold->codes[k] = (int8_t)q;
+        sum += q < 0 ? -q : q;
+    }
+    double kappa_bias = ldexp(1, src->input_exponent + fold->exponent[o]);
+    fold->bias[o] = oct_weight_code(channel_bias(src, o, s), kappa_bias, -(1 << 30), 1 << 30);
+    if (fold->dead) fold->dead[o] = sum == 0;
+    return 255 * sum < INT64_C(1) << 29 && fold->bias[o] > -(1 << 30) && fold->bias[o] < 1 << 30;
+}
+
+static oct_status not_finite(const char *name, oct_error *error)
+{
+    return oct_fail(error, OCT_ERR_NUMERIC, "'%s': a weight, bias or batch-norm statistic is not finite", name);
+}
+
+static oct_status quantize_all(const oct_fold *fold, const oct_fold_source *src, const char *name, oct_error *error)
+{
+    for (int o = 0; o < src->outputs; o++) {
+        while (!quantize_channel(fold, src, o)) {
+            if (fold->exponent[o] <= MIN_EXPONENT)
+                return oct_fail(error, OCT_ERR_NUMERIC, "'%s': output %d does not fit 32-bit accumulators at any scale",
+                                name, o);
+            fold->exponent[o]--;
+            if (src->per_channel) continue;
+            for (int p = 0; p < src->outputs; p++) fold->exponent[p] = fold->exponent[o];
+            o = 0; /* one exponent for all: start again with the lower one */
+        }
+    }
+    return OCT_OK;
+}
+
+oct_status oct_fold_weights(const oct_fold *fold, const oct_fold_source *src, const char *name, oct_error *error)
+{
+    double tensor_max = 0;
+    for (int o = 0; o < src->outputs; o++) {
+        double s = channel_scale(src, o), largest = channel_max(src, o, s);
+        if (!isfinite(s) || !isfinite(largest) || !isfinite(channel_bias(src, o, s))) return not_finite(name, error);
+        fold->s[o] = s;
+        if (largest > tensor_max) tensor_max = largest;
+        fold->exponent[o] = weight_exponent(largest);
+    }
+    int tensor_exponent = weight_exponent(tensor_max);
+    for (int o = 0; o < src->outputs; o++) {
+        if (!src->per_channel || fold->exponent[o] > tensor_exponent + CHANNEL_HEADROOM)
+            fold->exponent[o] = tensor_exponent + (src->per_channel ? CHANNEL_HEADROOM : 0);
+    }
+    return quantize_all(fold, src, name, error);
+}

@@ -1,0 +1,310 @@
+/* SPDX-License-Identifier: BSD-2-Clause
+ * The insertion pass. */
+#include "quant/quantize.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include "autograd/base/memory.h"
+#include "autograd/ops.h"
+
+enum { NAME_BYTES = 320 };
+static const float default_shrink = 0.01f;
+
+typedef struct pass {
+    oct_graph *graph;
+    const oct_qconfig *config;
+    oct_quantize_line *line;
+    void *user;
+    float shrink;
+} pass;
+
+static bool is_op(const oct_node *n, const oct_op *op)
+{
+    return n->kind == OCT_NODE_OP && n->op == op;
+}
+
+static bool is_layer(const oct_node *n)
+{
+    return is_op(n, &oct_op_conv2d) || is_op(n, &oct_op_linear);
+}
+
+static bool is_activation(const oct_node *n)
+{
+    return is_op(n, &oct_op_relu) || is_op(n, &oct_op_clip);
+}
+
+static bool is_norm(const oct_node *n)
+{
+    return is_op(n, &oct_op_batch_norm) || is_op(n, &oct_op_batch_norm_fold);
+}
+
+static bool is_loss(const oct_node *n)
+{
+    return is_op(n, &oct_op_softmax_cross_entropy) || is_op(n, &oct_op_mean_squared_error);
+}
+
+static bool passes_codes(const oct_node *n)
+{
+    return is_op(n, &oct_op_max_pool) || is_op(n, &oct_op_flatten);
+}
+
+/* Users that are part of the network: not losses, not readers of a grid. */
+static int network_users(const oct_graph *g, const oct_node *n, const oct_node **only)
+{
+    int count = 0;
+    for (int32_t k = 0; k < g->node_count; k++) {
+        const oct_node *user = g->nodes[g->order[k]];
+        for (int i = 0; i < user->input_count; i++) {
+            if (user->inputs[i] != n->id || is_loss(user)) continue;
+            if (user->op->no_gradient >> i & 1) continue;
+            *only = user;
+            count++;
+        }
+    }
+    return count;
+}
+
+static void report(const pass *p, const oct_node *n, const char *format, const char *detail)
+{
+    if (!p->line) return;
+    char what[256], text[640];
+    snprintf(what, sizeof what, format, detail);
+    snprintf(text, sizeof text, "%-28s %-20s %s", n->name, n->op ? n->op->name : "input", what);
+    p->line(p->user, text);
+}
+
+static oct_status refuse(const pass *p, const oct_node *n, const char *why)
+{
+    return oct_fail(&p->graph->ctx->error, OCT_ERR_UNSUPPORTED, "cannot quantize '%s' (%s): %s", n->name,
+                    n->op ? n->op->name : "input", why);
+}
+
+static const char *sub_name(char name[NAME_BYTES], const oct_node *n, const char *suffix)
+{
+    snprintf(name, NAME_BYTES, "%s/%s", n->name, suffix);
+    return name;
+}
+
+/* Rewires every network user of `from` (and the losses) to `to`, but for the node `except`. */
+static oct_status redirect_users(oct_graph *g, int32_t from, oct_value to, int32_t except)
+{
+    for (int32_t k = 0; k < g->node_count; k++) {
+        oct_node *user = g->nodes[g->order[k]];
+        for (int i = 0; i < user->input_count; i++)
+            if (user->inputs[i] == from && user->id != except && user->id != to.id)
+                OCT_TRY(oct_graph_rewire(g, (oct_value){user->id}, i, to));
+    }
+    return OCT_OK;
+}
+
+/* A fake_quant node behind `n`. ReLU observes its input (the un-clamped value); everything else observes itself. */
+static oct_status insert_point(const pass *p, const oct_node *n)
+{
+    oct_graph *g = p->graph;
+    char name[NAME_BYTES];
+    bool relu = is_op(n, &oct_op_relu);
+    bool unsigned_clip = is_op(n, &oct_op_clip) && ((const oct_clip_attrs *)n->attrs)->lo >= 0;
+    oct_fake_quant_attrs attrs = {.sign = relu || unsigned_clip ? OCT_SIGN_UNSIGNED : OCT_SIGN_AUTO,
+                                  .shrink = p->shrink};
+    oct_value x = {n->id}, observed = relu ? (oct_value){n->inputs[0]} : x;
+    oct_value range = oct_buffer_insert(g, x, sub_name(name, n, "range"), OCT_SHAPE(OCT_RANGE_FLOATS), 0);
+    oct_value fq = oct_op_insert(g, range, &oct_op_fake_quant, sub_name(name, n, "quant"), &attrs,
+                                 (oct_value[]){x, observed, range}, 3);
+    OCT_TRY(oct_graph_status(g));
+    oct_range_init(oct_graph_data(g, range, NULL), (oct_sign)attrs.sign);
+    OCT_TRY(redirect_users(g, n->id, fq, fq.id));
+    report(p, n, "activation u8/s8, po2, %s", relu ? "unsigned, range before ReLU" :
+           unsigned_clip ? "unsigned, range after the cap" : "sign from the range");
+    return OCT_OK;
+}
+
+/* A layer reads codes: its input must be on a grid. */
+static oct_status require_grid(const pass *p, const oct_node *layer)
+{
+    const oct_graph *g = p->graph;
+    const oct_node *x = oct_node_input(g, layer, 0);
+    if (oct_grid_source(g, x)) return OCT_OK;
+    while (passes_codes(x)) x = oct_node_input(g, x, 0);
+    return insert_point(p, x);
+}
+
+/* batch norm behind a layer whose output nobody else reads. */
+static const oct_node *following_norm(const oct_graph *g, const oct_node *layer)
+{
+    const oct_node *user = NULL;
+    return network_users(g, layer, &user) == 1 && is_norm(user) ? user : NULL;
+}
+
+static bool per_channel_weights(const pass *p, const oct_node *layer)
+{
+    if (p->config->per_channel == OCT_PER_CHANNEL_ALL) return true;
+    return p->config->per_channel == OCT_PER_CHANNEL_DEPTHWISE && is_op(layer, &oct_op_conv2d) &&
+           oct_conv2d_is_depthwise(p->graph, layer);
+}
+
+static oct_value node_before(const oct_graph *g, const oct_node *n)
+{
+    for (int32_t k = 1; k < g->node_count; k++)
+        if (g->order[k] == n->id) return (oct_value){g->order[k - 1]};
+    return (oct_value){-1};
+}
+
+/* Weights (and, with batch norm, its folded form; without, the bias) of a convolution or linear layer. */
+static oct_status quantize_layer(const pass *p, const oct_node *layer)
+{
+    oct_graph *g = p->graph;
+    OCT_TRY(require_grid(p, layer));
+    const oct_node *norm = following_norm(g, layer);
+    bool has_bias = layer->input_count > 2;
+    oct_value x = {layer->inputs[0]}, w = {layer->inputs[1]}, b = {has_bias ? layer->inputs[2] : -1};
+    oct_fake_quant_weight_attrs attrs = {.per_channel = per_channel_weights(p, layer), .has_norm = norm != NULL,
+                                         .has_bias = has_bias};
+    oct_value inputs[7] = {w, x};
+    int count = 2;
+    if (norm) {
+        attrs.eps = ((const oct_batch_norm_attrs *)norm->attrs)->eps;
+        for (int i = 1; i <= 4; i++) inputs[count++] = (oct_value){norm->inputs[i]};
+    }
+    if (has_bias) inputs[count++] = b;
+    /* Batch norm's parameters were declared behind the convolution: they move in front of it. */
+    char name[NAME_BYTES];
+    for (int i = 0; i < count; i++) OCT_TRY(oct_graph_hoist(g, inputs[i], x));
+    oct_value wq = oct_op_insert(g, node_before(g, layer), &oct_op_fake_quant_weight,
+                                 sub_name(name, layer, "weight_quant"), &attrs, inputs, count);
+    OCT_TRY(oct_graph_status(g));
+    oct_value conv_inputs[3] = {x, wq};
+    int conv_count = 2;
+    if (has_bias && !norm) {
+        conv_inputs[conv_count++] = oct_op_insert(g, wq, &oct_op_fake_quant_bias, sub_name(name, layer, "bias_quant"),
+                                                  NULL, (oct_value[]){b, x, wq}, 3);
+        OCT_TRY(oct_graph_status(g));
+    }
+    OCT_TRY(oct_graph_replace(g, (oct_value){layer->id}, layer->op, layer->attrs, conv_inputs, conv_count));
+    if (norm) {
+        const oct_batch_norm_attrs *bn = norm->attrs;
+        oct_batch_norm_fold_attrs fold = {.eps = bn->eps, .momentum = bn->momentum, .fold = p->config->fold};
+        oct_value in[8] = {{layer->id}, inputs[2], inputs[3], inputs[4], inputs[5], x, wq, b};
+        OCT_TRY(oct_graph_replace(g, (oct_value){norm->id}, &oct_op_batch_norm_fold, &fold, in, has_bias ? 8 : 7));
+    }
+    report(p, layer, "weights s8 narrow, po2, %s", attrs.per_channel ? "per channel" : "per tensor");
+    if (norm) report(p, norm, "folded on the fly, %s", p->config->fold == OCT_FOLD_BATCH ? "batch statistics" : "running statistics");
+    return OCT_OK;
+}
+
+/* The last layer: its value goes to a loss or nowhere. */
+static bool is_output(const oct_graph *g, const oct_node *n)
+{
+    const oct_node *user = NULL;
+    return network_users(g, n, &user) == 0;
+}
+
+static oct_status drop_cap(const pass *p, const oct_node *n)
+{
+    if (!p->config->drop_caps || !is_op(n, &oct_op_clip) || ((const oct_clip_attrs *)n->attrs)->lo != 0) return OCT_OK;
+    return oct_graph_replace(p->graph, (oct_value){n->id}, &oct_op_relu, NULL, (oct_value[]){{n->inputs[0]}}, 1);
+}
+
+static oct_status visit(const pass *p, const oct_node *n)
+{
+    oct_graph *g = p->graph;
+    if (n->kind == OCT_NODE_INPUT && n->dtype == OCT_F32 && !is_output(g, n)) {
+        const oct_node *user = NULL;
+        if (network_users(g, n, &user) == 1 && is_op(user, &oct_op_normalize)) return OCT_OK;
+        return insert_point(p, n);
+    }
+    if (n->kind != OCT_NODE_OP || is_loss(n)) return OCT_OK;
+    if (is_op(n, &oct_op_batch_norm))
+        return refuse(p, n, "batch norm must follow a convolution or linear layer that nothing else reads");
+    if (passes_codes(n)) {
+        report(p, n, "%s", "codes pass through");
+        return OCT_OK;
+    }
+    OCT_TRY(drop_cap(p, n));
+    if (is_layer(n)) OCT_TRY(quantize_layer(p, n));
+    const oct_node *user = NULL;
+    int users = network_users(g, n, &user);
+    if (users == 1 && (is_activation(user) || (is_layer(n) && is_norm(user)))) {
+        report(p, n, "point behind its %s", user->op->name);
+        return OCT_OK;
+    }
+    if (!users && !p->config->quantize_output) {
+        if (is_layer(n) || is_norm(n)) {
+            report(p, n, "%s", "output layer: scores are 32-bit sums");
+            return OCT_OK;
+        }
+    }
+    return insert_point(p, n);
+}
+
+int oct_quantize_points(const oct_graph *g)
+{
+    int points = 0;
+    for (int32_t i = 0; i < g->node_count; i++) points += is_op(g->nodes[i], &oct_op_fake_quant);
+    return points;
+}
+
+const oct_node *oct_quantize_unobserved(oct_graph *g)
+{
+    for (int32_t k = 0; k < g->node_count; k++) {
+        const oct_node *n = g->nodes[g->order[k]];
+        if (!is_op(n, &oct_op_fake_quant)) continue;
+        const float *range = oct_graph_data(g, (oct_value){n->inputs[OCT_FQ_RANGE]}, NULL);
+        if (!(range[OCT_RANGE_OBSERVED] > 0)) return n;
+    }
+    return NULL;
+}
+
+oct_status oct_quantize(oct_graph *g, const oct_qconfig *config, oct_quantize_line *line, void *user)
+{
+    OCT_TRY(oct_graph_status(g));
+    OCT_TRY(oct_graph_add_fuser(g, &oct_quant_fuser));
+    pass p = {g, config, line, user, config->shrink < 0 ? default_shrink : config->shrink};
+    if (oct_quantize_points(g)) return OCT_OK;
+    size_t count = (size_t)g->node_count;
+    int32_t *order = oct_alloc(count, sizeof *order);
+    if (!order) return oct_out_of_memory(g->ctx, "quantize");
+    memcpy(order, g->order, count * sizeof *order);
+    oct_status status = OCT_OK;
+    for (size_t k = 0; k < count && status == OCT_OK; k++) status = visit(&p, g->nodes[order[k]]);
+    oct_free(order);
+    return status;
+}
+
+/* What a node is in the float graph: quantizers stand for their first input. */
+static oct_value bypass(const oct_graph *g, int32_t id)
+{
+    const oct_node *n = g->nodes[id];
+    while (is_op(n, &oct_op_fake_quant) || is_op(n, &oct_op_fake_quant_weight) || is_op(n, &oct_op_fake_quant_bias))
+        n = oct_node_input(g, n, 0);
+    return (oct_value){n->id};
+}
+
+static oct_status restore_node(oct_graph *g, const oct_node *n)
+{
+    oct_value inputs[OCT_MAX_INPUTS];
+    int count = n->input_count;
+    for (int i = 0; i < count; i++) inputs[i] = bypass(g, n->inputs[i]);
+    if (is_layer(n)) {
+        const oct_node *norm = following_norm(g, n);
+        if (norm && is_op(norm, &oct_op_batch_norm_fold) && norm->input_count > OCT_BNF_BIAS)
+            inputs[count++] = (oct_value){norm->inputs[OCT_BNF_BIAS]};
+        return oct_graph_replace(g, (oct_value){n->id}, n->op, n->attrs, inputs, count);
+    }
+    if (is_op(n, &oct_op_batch_norm_fold)) {
+        const oct_batch_norm_fold_attrs *fold = n->attrs;
+        oct_batch_norm_attrs bn = {.eps = fold->eps, .momentum = fold->momentum};
+        return oct_graph_replace(g, (oct_value){n->id}, &oct_op_batch_norm, &bn, inputs, 5);
+    }
+    return oct_graph_replace(g, (oct_value){n->id}, n->op, n->attrs, inputs, count);
+}
+
+oct_status oct_dequantize_graph(oct_graph *g)
+{
+    for (int32_t k = 0; k < g->node_count; k++) {
+        const oct_node *n = g->nodes[g->order[k]];
+        if (n->kind != OCT_NODE_OP || bypass(g, n->id).id != n->id) continue;
+        OCT_TRY(restore_node(g, n));
+    }
+    return OCT_OK;
+}

@@ -1,0 +1,48 @@
+/* SPDX-License-Identifier: BSD-2-Clause
+ * The insertion pass: turns a float graph into one with fake-quant nodes, in place, and says where and why.
+ *
+ * Rules (quantization.md 4.1 and 4.7): a point behind every float input, every activation, add, mul, concat, average
+ * pool, and behind every convolution, linear layer or batch norm whose only user is not an activation (or batch norm)
+ * that takes it over. Max pool and flatten pass codes on. The last layer has quantized weights and an int32 bias but no
+ * output point unless asked for. Weights are quantized in every convolution and linear layer. Range state belongs to the
+ * edge: a weight used twice gets two ranges. Running the pass twice adds nothing.
+ */
+#ifndef OCT_QUANTIZE_H
+#define OCT_QUANTIZE_H
+
+#include "quant/ops.h"
+
+typedef enum oct_profile { OCT_PO2 } oct_profile;
+
+typedef enum oct_per_channel {
+    OCT_PER_TENSOR,            /* one exponent per weight tensor */
+    OCT_PER_CHANNEL_DEPTHWISE, /* per channel for depthwise convolutions (groups == channels > 1) */
+    OCT_PER_CHANNEL_ALL
+} oct_per_channel;
+
+typedef struct oct_qconfig {
+    oct_profile profile;
+    oct_fold_mode fold;
+    oct_per_channel per_channel;
+    bool quantize_output;  /* a point behind the last layer too */
+    bool drop_caps;        /* ReLU6 and clip lose their cap, as in TI's tool: their clip alone limits them */
+    float shrink;          /* percent cut from each tail of an observed activation; < 0 = 0.01 */
+} oct_qconfig;
+#define OCT_QCONFIG_DEFAULT ((oct_qconfig){.shrink = -1})
+
+/* Receives one line per node: name, op, quantizer (or why there is none). NULL = no report. */
+typedef void oct_quantize_line(void *user, const char *text);
+
+/* Fails with OCT_ERR_UNSUPPORTED, naming the node, for graphs that cannot be folded or exported (batch norm without a
+ * convolution of its own before it, an op without an integer form). The graph is then unusable. */
+OCT_MUST_USE oct_status oct_quantize(oct_graph *graph, const oct_qconfig *config, oct_quantize_line *line, void *user);
+
+/* Number of fake_quant nodes; 0 = a float graph. */
+int oct_quantize_points(const oct_graph *graph);
+/* The first fake_quant node whose range never saw data, or NULL. */
+const oct_node *oct_quantize_unobserved(oct_graph *graph);
+
+/* A float graph from a quantized one, in place: every quantizer node is bypassed (the same weights with quantization off). */
+OCT_MUST_USE oct_status oct_dequantize_graph(oct_graph *graph);
+
+#endif

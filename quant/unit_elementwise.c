@@ -1,0 +1,364 @@
+/* SPDX-License-Identifier: BSD-2-Clause
+ * The fused step {add | mul | concat | average pool | normalize | nothing, relu | clip?, fake_quant}: values are made one row
+ * at a time from codes, and leave as codes. Backward masks the gradient and hands it to the float op. */
+#include <math.h>
+#include <string.h>
+
+#include "autograd/base/par.h"
+#include "quant/int8/requant.h"
+#include "quant/unit_internal.h"
+
+enum { EXACT_ADD_SPREAD = 14 /* exponents this close: the float sum of two codes is exact */ };
+
+typedef struct element_job {
+    oct_step *step;
+    const oct_node *op, *act, *fq;   /* op may be NULL */
+    const oct_node *value;           /* what is rounded: op, else the activation's or quantizer's input */
+    oct_i8_kernels kernels;
+    oct_point_memory point;
+    uint8_t *bits;
+    float *operand;                  /* threads x row: second operand */
+    int32_t *pool;                   /* threads x channels */
+    uint8_t *table;                  /* 4 x 256, normalize */
+    oct_tensor *in[OCT_MAX_INPUTS];  /* operands */
+    int operand_count;
+    int rows, pixels, channels;
+    size_t sample, row_elements;
+    oct_step inner;                  /* backward: the float op's step */
+    oct_tensor inner_out, decoded[OCT_MAX_INPUTS];
+    oct_unit inner_unit;
+    float *decoded_data[OCT_MAX_INPUTS];
+    void *inner_scratch;
+} element_job;
+
+static void job_init(element_job *job, const oct_graph *g, const oct_unit *unit)
+{
+    *job = (element_job){.op = oct_unit_slot(g, unit, OCT_POINT_OP), .act = oct_unit_slot(g, unit, OCT_POINT_ACT),
+                         .fq = oct_unit_slot(g, unit, OCT_POINT_FQ)};
+    oct_i8_kernels_init(&job->kernels, g->ctx->cpu_mask);
+    const oct_node *first = job->act ? job->act : job->fq;
+    job->value = job->op ? job->op : oct_node_input(g, first, 0);
+    const oct_shape *s = &job->value->shape;
+    job->sample = oct_shape_sample(s);
+    job->rows = s->rank == 4 ? s->dim[1] : 1;
+    job->pixels = s->rank == 4 ? s->dim[2] : 1;
+    job->channels = s->rank > 1 ? s->dim[s->rank - 1] : 1;
+    job->row_elements = job->sample / (size_t)job->rows;
+    job->operand_count = job->op ? job->op->input_count : 1;
+}
+
+static const oct_node *operand_node(const element_job *job, const oct_graph *g, int i)
+{
+    return job->op ? oct_node_input(g, job->op, i) : job->value;
+}
+
+static size_t place(element_job *job, const oct_graph *g, void *base, int batch, int threads, bool backward)
+{
+    oct_carve c = {.base = base};
+    if (!backward) {
+        oct_point_carve(&job->point, &c, job->row_elements, batch, threads);
+        job->operand = oct_carve_take(&c, job->point.row_elements * sizeof(float), (size_t)threads);
+        job->pool = oct_carve_take(&c, ((size_t)job->channels + 15) / 16 * 64, (size_t)threads);
+        job->table = oct_carve_take(&c, 4 * 256, 1);
+        return c.used;
+    }
+    if (!job->op) return c.used;
+    const oct_exec *exec = &job->op->op->exec;
+    for (int i = 0; i < job->operand_count; i++)
+        if (exec->backward_reads & OCT_READS_INPUT(i))
+            job->decoded_data[i] = oct_carve_take(&c, oct_node_elements(operand_node(job, g, i), batch), sizeof(float));
+    oct_unit unit = {.exec = exec, .node_count = 1, .nodes = {job->op->id}, .last = job->op->id,
+                     .input_count = job->op->input_count};
+    memcpy(unit.inputs, job->op->inputs, sizeof unit.inputs);
+    job->inner_unit = unit;
+    if (exec->scratch_bytes) job->inner_scratch = oct_carve_take(&c, exec->scratch_bytes(g, &unit, batch, threads, true), 1);
+    return c.used;
+}
+
+static void job_start(element_job *job, oct_step *step, bool backward)
+{
+    job_init(job, step->graph, step->unit);
+    job->step = step;
+    job->bits = step->run->mode == OCT_TRAIN ? step->saved : NULL;
+    place(job, step->graph, step->scratch, step->batch, step->ctx->threads, backward);
+    for (int i = 0; i < job->operand_count; i++)
+        job->in[i] = step->in[oct_unit_input_of(step->unit, operand_node(job, step->graph, i)->id)];
+}
+
+/* n values of operand t from element `at` on. */
+static void read_operand(const element_job *job, float *y, const oct_tensor *t, size_t at, size_t n)
+{
+    if (t->storage == OCT_STORE_F32)
+        memcpy(y, (const float *)t->data + at, n * sizeof *y);
+    else
+        job->kernels.dequantize(y, (const uint8_t *)t->data + at, n, ldexpf(1, -t->exponent), t->is_signed);
+}
+
+static size_t row_start(const element_job *job, int64_t image, int row)
+{
+    return (size_t)image * job->sample + (size_t)row * job->row_elements;
+}
+
+/* --- values by op --- */
+
+static void plain_row(const void *arg, float *y, int64_t image, int row, int thread)
+{
+    const element_job *job = arg;
+    (void)thread;
+    read_operand(job, y, job->in[0], row_start(job, image, row), job->row_elements);
+}
+
+static void binary_row(const void *arg, float *y, int64_t image, int row, int thread)
+{
+    const element_job *job = arg;
+    float *b = job->operand + (size_t)thread * job->point.row_elements;
+    size_t at = row_start(job, image, row), n = job->row_elements;
+    read_operand(job, y, job->in[0], at, n);
+    read_operand(job, b, job->in[1], at, n);
+    (job->op->op == &oct_op_add ? job->step->f32->add : job->step->f32->mul)(y, y, b, n);
+}
+
+static void concat_row(const void *arg, float *y, int64_t image, int row, int thread)
+{
+    const element_job *job = arg;
+    float *part = job->operand + (size_t)thread * job->point.row_elements;
+    size_t offset = 0, pixels = (size_t)job->pixels, channels = (size_t)job->channels;
+    for (int i = 0; i < job->operand_count; i++) {
+        size_t own = job->in[i]->sample / ((size_t)job->rows * pixels);
+        read_operand(job, part, job->in[i], (size_t)image * job->in[i]->sample + (size_t)row * pixels * own, pixels * own);
+        for (size_t p = 0; p < pixels; p++) memcpy(y + p * channels + offset, part + p * own, own * sizeof *y);
+        offset += own;
+    }
+}
+
+/* Window of output pixel (row, column), clipped to the image. */
+typedef struct window {
+    int top, left, rows, columns;
+} window;
+
+static window pool_window(const element_job *job, int row, int column)
+{
+    const oct_shape *x = &oct_node_input(job->step->graph, job->op, 0)->shape;
+    if (job->op->op == &oct_op_global_average_pool) return (window){0, 0, x->dim[1], x->dim[2]};
+    const oct_pool_attrs *a = job->op->attrs;
+    int top = row * a->stride[0] - a->pad[0], left = column * a->stride[1] - a->pad[1];
+    int bottom = top + a->kernel[0], right = left + a->kernel[1];
+    if (top < 0) top = 0;
+    if (left < 0) left = 0;
+    if (bottom > x->dim[1]) bottom = x->dim[1];
+    if (right > x->dim[2]) right = x->dim[2];
+    return (window){top, left, bottom - top, right - left};
+}
+
+static int pool_sums(const element_job *job, int32_t *sum, int64_t image, int row, int column)
+{
+    const oct_shape *x = &oct_node_input(job->step->graph, job->op, 0)->shape;
+    const oct_tensor *t = job->in[0];
+    window w = pool_window(job, row, column);
+    ptrdiff_t pixel = job->channels, x_row = (ptrdiff_t)x->dim[2] * pixel;
+    const uint8_t *codes = (const uint8_t *)t->data + (size_t)image * t->sample + w.top * x_row + w.left * pixel;
+    job->kernels.pool_sum(sum, codes, w.rows, w.columns, x_row, pixel, job->channels, t->is_signed);
+    return w.rows * w.columns;
+}
+
+static void pool_row(const void *arg, float *y, int64_t image, int row, int thread)
+{
+    const element_job *job = arg;
+    int32_t *sum = job->pool + (size_t)thread * (((size_t)job->channels + 15) / 16 * 16);
+    for (int p = 0; p < job->pixels; p++) {
+        int count = pool_sums(job, sum, image, row, p);
+        double unit = ldexp(1, -job->in[0]->exponent);
+        for (int c = 0; c < job->channels; c++)
+            y[(size_t)p * (size_t)job->channels + (size_t)c] = (float)((double)sum[c] * unit / count);
+    }
+}
+
+static double normalized(const element_job *job, int channel, double pixel)
+{
+    const oct_normalize_attrs *a = job->op->attrs;
+    return (pixel - (double)a->mean[channel]) * (double)a->scale[channel];
+}
+
+static void normalize_row(const void *arg, float *y, int64_t image, int row, int thread)
+{
+    const element_job *job = arg;
+    size_t at = row_start(job, image, row);
+    (void)thread;
+    const oct_tensor *t = job->in[0];
+    for (size_t i = 0; i < job->row_elements; i++) {
+        double x = t->storage == OCT_STORE_U8 ? (double)((const uint8_t *)t->data)[at + i]
+                                              : (double)((const float *)t->data)[at + i];
+        y[i] = (float)normalized(job, (int)(i % (size_t)job->channels), x);
+    }
+}
+
+/* --- exact codes where the rounded float value is not enough --- */
+
+static void far_add_codes(const void *arg, uint8_t *codes, int64_t image, int row, int exponent, int lo, int hi)
+{
+    const element_job *job = arg;
+    const oct_tensor *a = job->in[0], *b = job->in[1];
+    size_t at = row_start(job, image, row);
+    int k = a->exponent > b->exponent ? a->exponent : b->exponent;
+    job->kernels.add(codes, (const uint8_t *)a->data + at, (const uint8_t *)b->data + at, job->row_elements,
+                     a->is_signed, b->is_signed, k - a->exponent, k - b->exponent, k - exponent, lo, hi);
+}
+
+static void pool_codes(const void *arg, uint8_t *codes, int64_t image, int row, int exponent, int lo, int hi)
+{
+    const element_job *job = arg;
+    int32_t sum[256];
+    const oct_shape *x = &oct_node_input(job->step->graph, job->op, 0)->shape;
+    const oct_tensor *t = job->in[0];
+    ptrdiff_t pixel = job->channels, x_row = (ptrdiff_t)x->dim[2] * pixel;
+    for (int p = 0; p < job->pixels; p++) {
+        window w = pool_window(job, row, p);
+        const uint8_t *at = (const uint8_t *)t->data + (size_t)image * t->sample + w.top * x_row + w.left * pixel;
+        for (int c = 0; c < job->channels; c += 256) {
+            int n = job->channels - c < 256 ? job->channels - c : 256;
+            job->kernels.pool_sum(sum, at + c, w.rows, w.columns, x_row, pixel, n, t->is_signed);
+            uint8_t *out = codes + (size_t)p * (size_t)job->channels + (size_t)c;
+            for (int i = 0; i < n; i++)
+                out[i] = (uint8_t)oct_clamp_i32(oct_average_round(sum[i], w.rows * w.columns, exponent - t->exponent), lo,
+                                                hi);
+        }
+    }
+}
+
+static void table_codes(const void *arg, uint8_t *codes, int64_t image, int row, int exponent, int lo, int hi)
+{
+    const element_job *job = arg;
+    (void)exponent, (void)lo, (void)hi; /* in the table */
+    job->kernels.lookup(codes, (const uint8_t *)job->in[0]->data + row_start(job, image, row), job->table,
+                        (size_t)job->pixels, job->channels);
+}
+
+static oct_point_source source_of(const element_job *job)
+{
+    oct_point_source s = {.row = plain_row, .arg = job, .rows = job->rows, .pixels = job->pixels,
+                          .channels = job->channels};
+    const oct_op *op = job->op ? job->op->op : NULL;
+    if (op == &oct_op_add || op == &oct_op_mul) {
+        s.row = binary_row;
+        int spread = job->in[0]->exponent - job->in[1]->exponent;
+        if (op == &oct_op_add && (spread > EXACT_ADD_SPREAD || spread < -EXACT_ADD_SPREAD)) s.codes = far_add_codes;
+    } else if (op == &oct_op_concat) {
+        s.row = concat_row;
+    } else if (op == &oct_op_average_pool || op == &oct_op_global_average_pool) {
+        s.row = pool_row;
+        s.codes = pool_codes;
+    } else if (op == &oct_op_normalize) {
+        s.row = normalize_row;
+        if (job->in[0]->storage == OCT_STORE_U8) s.codes = table_codes;
+    }
+    return s;
+}
+
+void oct_normalize_table(uint8_t *table, const oct_normalize_attrs *a, int channels, const oct_clip_codes *clip)
+{
+    double kappa = ldexp(1, clip->exponent);
+    for (int c = 0; c < channels; c++)
+        for (int p = 0; p < 256; p++) {
+            double q = oct_round_up_f64(((double)p - (double)a->mean[c]) * (double)a->scale[c] * kappa);
+            table[c * 256 + p] = (uint8_t)(q <= clip->lo ? clip->lo : q >= clip->hi ? clip->hi : (int)q);
+        }
+}
+
+static oct_status point_forward(oct_step *step)
+{
+    element_job job;
+    job_start(&job, step, false);
+    oct_point point = oct_point_of(step, job.act, job.fq);
+    oct_point_source source = source_of(&job);
+    if (step->run->mode == OCT_TRAIN && !step->run->range_frozen)
+        OCT_TRY(oct_point_observe(step, &job.kernels, &point, &source, NULL, &job.point));
+    oct_clip_codes clip = oct_point_grid(step, &point);
+    if (source.codes == table_codes) oct_normalize_table(job.table, job.op->attrs, job.channels, &clip);
+    oct_point_codes(step, &job.kernels, &point, &clip, &source, job.bits, &job.point);
+    return OCT_OK;
+}
+
+/* --- backward --- */
+
+typedef struct decode_all_job {
+    const element_job *job;
+    int operand;
+} decode_all_job;
+
+static void decode_operand(void *arg, int64_t image, int thread)
+{
+    const decode_all_job *d = arg;
+    (void)thread;
+    const oct_tensor *t = d->job->in[d->operand];
+    size_t at = (size_t)image * t->sample;
+    read_operand(d->job, d->job->decoded_data[d->operand] + at, t, at, t->sample);
+}
+
+/* The float op's step: its inputs decoded where its backward reads them, its gradients ours. */
+static oct_status op_backward(element_job *job)
+{
+    oct_step *step = job->step, *inner = &job->inner;
+    *inner = *step;
+    inner->unit = &job->inner_unit;
+    inner->node = job->op;
+    inner->input_count = job->op->input_count;
+    inner->out = &job->inner_out;
+    inner->scratch = job->inner_scratch;
+    inner->saved = NULL;
+    job->inner_out = (oct_tensor){.sample = job->sample, .storage = OCT_STORE_F32};
+    for (int i = 0; i < job->operand_count; i++) {
+        int slot = oct_unit_input_of(step->unit, job->op->inputs[i]);
+        job->decoded[i] = (oct_tensor){.data = job->decoded_data[i], .sample = job->in[i]->sample,
+                                       .storage = OCT_STORE_F32};
+        if (job->decoded_data[i]) {
+            decode_all_job d = {job, i};
+            oct_parallel_for(step->ctx->threads, step->batch, decode_operand, &d);
+        }
+        inner->in[i] = &job->decoded[i];
+        inner->d_in[i] = step->d_in[slot];
+        inner->accumulate[i] = step->accumulate[slot];
+        for (int j = 0; j < i; j++) /* the same value twice: the second contribution adds */
+            if (job->op->inputs[j] == job->op->inputs[i]) inner->accumulate[i] = 1;
+    }
+    return job->op->op->exec.backward ? job->op->op->exec.backward(inner) : OCT_OK;
+}
+
+static oct_status point_backward(oct_step *step)
+{
+    element_job job;
+    job_start(&job, step, true);
+    float *d = step->d_out->data;
+    oct_point_mask(step, &job.kernels, d, job.bits, job.rows, job.row_elements);
+    if (job.op) return op_backward(&job);
+    int slot = oct_unit_input_of(step->unit, job.value->id);
+    if (step->d_in[slot])
+        oct_copy_or_add(step->f32, step->d_in[slot]->data, d, (size_t)step->batch * job.sample, step->accumulate[slot]);
+    return OCT_OK;
+}
+
+static size_t saved_bytes(const oct_graph *g, const oct_unit *unit, int batch, int threads)
+{
+    element_job job;
+    (void)threads;
+    job_init(&job, g, unit);
+    return (size_t)batch * (size_t)job.rows * oct_mask_row_bytes(job.row_elements);
+}
+
+static size_t scratch_bytes(const oct_graph *g, const oct_unit *unit, int batch, int threads, bool backward)
+{
+    element_job job;
+    job_init(&job, g, unit);
+    return place(&job, g, NULL, batch, threads, backward);
+}
+
+/* mul reads its operands again; the others need nothing but the mask. */
+const oct_exec oct_exec_point = {
+    .name = "codes", .forward = point_forward, .backward = point_backward, .out_storage = OCT_STORE_U8,
+    .backward_reads = 0, .accepts_codes = (1u << OCT_MAX_INPUTS) - 1, .saved_bytes = saved_bytes,
+    .scratch_bytes = scratch_bytes,
+};
+const oct_exec oct_exec_point_mul = {
+    .name = "codes", .forward = point_forward, .backward = point_backward, .out_storage = OCT_STORE_U8,
+    .backward_reads = OCT_READS_INPUT(0) | OCT_READS_INPUT(1), .accepts_codes = (1u << OCT_MAX_INPUTS) - 1,
+    .saved_bytes = saved_bytes, .scratch_bytes = scratch_bytes,
+};
