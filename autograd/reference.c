@@ -16,14 +16,14 @@ typedef struct ref_value {
 struct oct_reference {
     oct_graph *graph;
     oct_ctx *ctx;
-    int batch;
+    int batch, capacity; /* samples of the next run; samples there is memory for */
     ref_value *values; /* by node id */
 };
 
 static size_t whole_elements(const oct_reference *r, const oct_node *n)
 {
     bool batched = n->shape.rank && n->shape.dim[0] == OCT_BATCH;
-    return oct_shape_sample(&n->shape) * (size_t)(batched ? r->batch : 1);
+    return oct_shape_sample(&n->shape) * (size_t)(batched ? r->capacity : 1);
 }
 
 static oct_status allocate(oct_reference *r, double **block, const oct_node *n)
@@ -41,7 +41,7 @@ oct_status oct_reference_create(oct_reference **out, oct_graph *graph, int batch
     if (!r) return oct_out_of_memory(graph->ctx, "reference");
     r->graph = graph;
     r->ctx = graph->ctx;
-    r->batch = batch;
+    r->batch = r->capacity = batch;
     r->values = oct_calloc((size_t)graph->node_count, sizeof *r->values);
     oct_status status = r->values ? OCT_OK : oct_out_of_memory(graph->ctx, "reference");
     for (int32_t i = 0; i < graph->node_count && status == OCT_OK; i++)
@@ -66,6 +66,14 @@ void oct_reference_destroy(oct_reference *r)
     }
     oct_free(r->values);
     oct_free(r);
+}
+
+oct_status oct_reference_set_batch(oct_reference *r, int batch)
+{
+    if (batch < 1 || batch > r->capacity)
+        return oct_fail(&r->ctx->error, OCT_ERR_ARGUMENT, "reference: batch of %d, expected 1..%d", batch, r->capacity);
+    r->batch = batch;
+    return OCT_OK;
 }
 
 void oct_reference_reload(oct_reference *r)

@@ -18,6 +18,8 @@ void oct_reference_reload(oct_reference *reference);
 
 /* Memory of an input node as doubles: [batch][sample elements]. */
 double *oct_reference_input(oct_reference *reference, oct_value input);
+/* The next runs are of 1..batch samples. */
+OCT_MUST_USE oct_status oct_reference_set_batch(oct_reference *reference, int batch);
 /* Runs everything that `output` depends on. */
 OCT_MUST_USE oct_status oct_reference_forward(oct_reference *reference, const oct_run *run, oct_value output);
 /* From d(output) = 1 for every element, through everything forward ran. */

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause
- * CIFAR-10 in its binary form: records of one label byte and 32 x 32 pixels in three planes (red, green, blue). */
+ * CIFAR-10 in its binary form: records of one label byte and 32 x 32 pixels in three planes (red, green,
+ * blue). */
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
@@ -40,18 +41,20 @@ static oct_status append_records(sample_store *store, const uint8_t *bytes, size
 {
     size_t n = size / RECORD, old = store->count;
     if (!n || size % RECORD)
-        return oct_fail(error, OCT_ERR_FORMAT, "%s: expected a multiple of %d bytes (records), found %zu bytes", path,
-                        RECORD, size);
-    if (old + n > MAX_SAMPLES) return oct_fail(error, OCT_ERR_FORMAT, "%s: more than %d images", path, MAX_SAMPLES);
+        return oct_fail(error, OCT_ERR_FORMAT,
+                        "%s: expected a multiple of %d bytes (records), found %zu bytes", path, RECORD, size);
+    if (old + n > MAX_SAMPLES)
+        return oct_fail(error, OCT_ERR_FORMAT, "%s: more than %d images", path, MAX_SAMPLES);
     uint8_t *pixels = oct_realloc(store->pixels, old * 3 * PLANE, old + n, (size_t)3 * PLANE);
     if (pixels) store->pixels = pixels;
-    int32_t *labels = pixels ? oct_realloc(store->labels, old * sizeof *labels, old + n, sizeof *labels) : NULL;
+    int32_t *labels =
+        pixels ? oct_realloc(store->labels, old * sizeof *labels, old + n, sizeof *labels) : NULL;
     if (!labels) return oct_fail(error, OCT_ERR_MEMORY, "out of memory: %s", path);
     store->labels = labels;
     for (size_t i = 0; i < n; i++, bytes += RECORD) {
         if (bytes[0] >= CLASSES)
-            return oct_fail(error, OCT_ERR_FORMAT, "%s: label of record %zu: expected 0..%d, found %d", path, i,
-                            CLASSES - 1, bytes[0]);
+            return oct_fail(error, OCT_ERR_FORMAT, "%s: label of record %zu: expected 0..%d, found %d", path,
+                            i, CLASSES - 1, bytes[0]);
         labels[old + i] = bytes[0];
         uint8_t *to = pixels + (old + i) * 3 * PLANE;
         for (int p = 0; p < PLANE; p++)
@@ -61,7 +64,8 @@ static oct_status append_records(sample_store *store, const uint8_t *bytes, size
     return OCT_OK;
 }
 
-static oct_status read_batches(oct_dataset *dataset, oct_split split, bool (*keep)(const char *), oct_error *error)
+static oct_status read_batches(oct_dataset *dataset, oct_split split, bool (*keep)(const char *),
+                               oct_error *error)
 {
     oct_names files = {0};
     oct_status status = oct_names_list(&files, dataset->path, OCT_ENTRY_FILE, keep, error);
@@ -97,8 +101,8 @@ static oct_status parse_class_names(oct_dataset *dataset, const char *text, size
         at = end + 1;
     }
     if (count == CLASSES) return OCT_OK;
-    return oct_fail(error, OCT_ERR_FORMAT, "%s/batches.meta.txt: expected %d class names, found %d", dataset->path,
-                    CLASSES, count);
+    return oct_fail(error, OCT_ERR_FORMAT, "%s/batches.meta.txt: expected %d class names, found %d",
+                    dataset->path, CLASSES, count);
 }
 
 static oct_status read_class_names(oct_dataset *dataset, oct_error *error)
@@ -122,9 +126,9 @@ oct_status oct_dataset_open_cifar(oct_dataset *dataset, oct_error *error)
     dataset->height = dataset->width = SIDE;
     dataset->channels = 3;
     dataset->class_count = CLASSES;
-    OCT_TRY(read_batches(dataset, OCT_TRAIN, is_train_batch, error));
-    OCT_TRY(read_batches(dataset, OCT_TEST, is_test_batch, error));
-    if (!dataset->stores[OCT_TRAIN].count && !dataset->stores[OCT_TEST].count)
+    OCT_TRY(read_batches(dataset, OCT_SPLIT_TRAIN, is_train_batch, error));
+    OCT_TRY(read_batches(dataset, OCT_SPLIT_TEST, is_test_batch, error));
+    if (!dataset->stores[OCT_SPLIT_TRAIN].count && !dataset->stores[OCT_SPLIT_TEST].count)
         return oct_fail(error, OCT_ERR_FORMAT, "%s: no CIFAR set: expected data_batch_*.bin", dataset->path);
     return read_class_names(dataset, error);
 }

@@ -28,7 +28,8 @@ oct_status oct_dataset_kind_parse(oct_dataset_kind *kind, const char *name, oct_
         *kind = (oct_dataset_kind)i;
         return OCT_OK;
     }
-    return oct_fail(error, OCT_ERR_ARGUMENT, "data set kind \"%s\": expected auto, folder, idx, cifar or hdf5", name);
+    return oct_fail(error, OCT_ERR_ARGUMENT,
+                    "data set kind \"%s\": expected auto, folder, idx, cifar or hdf5", name);
 }
 
 const char *oct_split_name(oct_split split)
@@ -40,9 +41,11 @@ const char *oct_split_name(oct_split split)
 static oct_status check_options(const oct_dataset_options *o, oct_error *error)
 {
     if (!oct_dataset_kind_name(o->kind))
-        return oct_fail(error, OCT_ERR_ARGUMENT, "data set kind: expected 0..%d, found %d", KINDS - 1, (int)o->kind);
+        return oct_fail(error, OCT_ERR_ARGUMENT, "data set kind: expected 0..%d, found %d", KINDS - 1,
+                        (int)o->kind);
     if (!(o->val_split < 1.0))
-        return oct_fail(error, OCT_ERR_ARGUMENT, "val split: expected a share below 1, found %g", o->val_split);
+        return oct_fail(error, OCT_ERR_ARGUMENT, "val split: expected a share below 1, found %g",
+                        o->val_split);
     if (o->channels != 0 && o->channels != 1 && o->channels != 3)
         return oct_fail(error, OCT_ERR_ARGUMENT, "channels: expected 1 or 3, found %d", o->channels);
     return OCT_OK;
@@ -53,13 +56,15 @@ static oct_status find_kind(oct_dataset *dataset, oct_dataset_kind wanted, oct_e
 {
     const char *path = dataset->path;
     struct stat st;
-    if (stat(path, &st)) return oct_fail(error, OCT_ERR_IO, "%s: cannot open data set: %s", path, strerror(errno));
+    if (stat(path, &st))
+        return oct_fail(error, OCT_ERR_IO, "%s: cannot open data set: %s", path, strerror(errno));
     if (!S_ISDIR(st.st_mode)) {
         if (wanted != OCT_DATASET_AUTO && wanted != OCT_DATASET_HDF5)
-            return oct_fail(error, OCT_ERR_FORMAT, "%s: a data set of kind %s is a folder, found a file", path,
-                            oct_dataset_kind_name(wanted));
+            return oct_fail(error, OCT_ERR_FORMAT, "%s: a data set of kind %s is a folder, found a file",
+                            path, oct_dataset_kind_name(wanted));
         if (!oct_dataset_is_hdf5(path))
-            return oct_fail(error, OCT_ERR_FORMAT, "%s: expected an HDF5 file or a folder, found another file", path);
+            return oct_fail(error, OCT_ERR_FORMAT,
+                            "%s: expected an HDF5 file or a folder, found another file", path);
         dataset->kind = OCT_DATASET_HDF5;
         return OCT_OK;
     }
@@ -86,7 +91,8 @@ static oct_status read_kind(oct_dataset *dataset, oct_error *error)
     }
 }
 
-/* Sets without class names have as many classes as the first store's labels use; the others must keep to that. */
+/* Sets without class names have as many classes as the first store's labels use; the others must keep to
+ * that. */
 static oct_status check_labels(oct_dataset *dataset, oct_error *error)
 {
     for (int s = 0; s < OCT_SPLIT_COUNT; s++) {
@@ -105,15 +111,15 @@ static oct_status check_labels(oct_dataset *dataset, oct_error *error)
     return OCT_OK;
 }
 
-/* Sample i is held out when draw number i of the split's stream is below the share. Of two samples or more both
- * sides get at least one: the one with the smallest draw is held out, the one with the largest is not. */
+/* Sample i is held out when draw number i of the split's stream is below the share. Of two samples or more
+ * both sides get at least one: the one with the smallest draw is held out, the one with the largest not. */
 static oct_status hold_out(oct_dataset *dataset, double share, uint64_t seed, oct_error *error)
 {
-    uint32_t n = dataset->stores[OCT_TRAIN].count, smallest = 0, largest = 0;
+    uint32_t n = dataset->stores[OCT_SPLIT_TRAIN].count, smallest = 0, largest = 0;
     uint32_t *train = oct_alloc(n, sizeof *train), *val = oct_alloc(n, sizeof *val);
     float *draws = oct_alloc(n, sizeof *draws);
-    dataset->splits[OCT_TRAIN] = (split_view){OCT_TRAIN, 0, train};
-    dataset->splits[OCT_VALIDATION] = (split_view){OCT_TRAIN, 0, val};
+    dataset->splits[OCT_SPLIT_TRAIN] = (split_view){OCT_SPLIT_TRAIN, 0, train};
+    dataset->splits[OCT_SPLIT_VALIDATION] = (split_view){OCT_SPLIT_TRAIN, 0, val};
     if (!train || !val || !draws) {
         oct_free(draws);
         return oct_fail(error, OCT_ERR_MEMORY, "out of memory: splitting %u samples", n);
@@ -126,7 +132,7 @@ static oct_status hold_out(oct_dataset *dataset, double share, uint64_t seed, oc
     }
     for (uint32_t i = 0; i < n; i++) {
         bool held = ((double)draws[i] < share || i == smallest) && i != largest;
-        split_view *view = &dataset->splits[held ? OCT_VALIDATION : OCT_TRAIN];
+        split_view *view = &dataset->splits[held ? OCT_SPLIT_VALIDATION : OCT_SPLIT_TRAIN];
         view->map[view->count++] = i;
     }
     oct_free(draws);
@@ -139,7 +145,8 @@ static oct_status make_splits(oct_dataset *dataset, const oct_dataset_options *o
         dataset->splits[s] = (split_view){.store = (oct_split)s, .count = dataset->stores[s].count};
     double share = options->val_split;
     if (share == 0 && dataset->one_folder) share = default_val_split;
-    if (share <= 0 || dataset->stores[OCT_VALIDATION].count || dataset->stores[OCT_TRAIN].count < 2) return OCT_OK;
+    bool has_val = dataset->stores[OCT_SPLIT_VALIDATION].count > 0;
+    if (share <= 0 || has_val || dataset->stores[OCT_SPLIT_TRAIN].count < 2) return OCT_OK;
     return hold_out(dataset, share, options->seed, error);
 }
 
@@ -156,7 +163,8 @@ static oct_status open_at(oct_dataset *dataset, const char *path, const oct_data
     return make_splits(dataset, options, error);
 }
 
-oct_status oct_dataset_open(oct_dataset **out, oct_ctx *ctx, const char *path, const oct_dataset_options *options)
+oct_status oct_dataset_open(oct_dataset **out, oct_ctx *ctx, const char *path,
+                            const oct_dataset_options *options)
 {
     static const oct_dataset_options defaults;
     *out = NULL;
@@ -207,7 +215,8 @@ int oct_dataset_class_count(const oct_dataset *dataset)
 
 const char *oct_dataset_class_name(const oct_dataset *dataset, int label)
 {
-    return dataset->class_names && label >= 0 && label < dataset->class_count ? dataset->class_names[label] : NULL;
+    return dataset->class_names && label >= 0 && label < dataset->class_count ? dataset->class_names[label]
+                                                                              : NULL;
 }
 
 int64_t oct_dataset_count(const oct_dataset *dataset, oct_split split)
@@ -246,7 +255,8 @@ int32_t oct_dataset_label(const oct_dataset *dataset, oct_split split, int64_t i
     return dataset->stores[dataset->splits[split].store].labels[store_index(dataset, split, index)];
 }
 
-void oct_dataset_sample_name(const oct_dataset *dataset, oct_split split, int64_t index, char *name, size_t size)
+void oct_dataset_sample_name(const oct_dataset *dataset, oct_split split, int64_t index, char *name,
+                             size_t size)
 {
     uint32_t at = store_index(dataset, split, index);
     oct_split store = dataset->splits[split].store;
@@ -266,15 +276,17 @@ int oct_dataset_peek(const oct_dataset *dataset, oct_split split, int64_t index,
     return 1;
 }
 
-oct_status oct_dataset_read(oct_dataset *dataset, oct_split split, int64_t index, oct_image *image, oct_error *error)
+oct_status oct_dataset_read(oct_dataset *dataset, oct_split split, int64_t index, oct_image *image,
+                            oct_error *error)
 {
     oct_view view;
     if (index < 0 || index >= oct_dataset_count(dataset, split))
         return oct_fail(error, OCT_ERR_ARGUMENT, "%s: %s sample: expected 0..%lld, found %lld", dataset->path,
-                        oct_split_name(split), (long long)oct_dataset_count(dataset, split) - 1, (long long)index);
+                        oct_split_name(split), (long long)oct_dataset_count(dataset, split) - 1,
+                        (long long)index);
     if (!oct_dataset_peek(dataset, split, index, &view))
-        return dataset->reader->read(dataset, dataset->splits[split].store, store_index(dataset, split, index), image,
-                                     error);
+        return dataset->reader->read(dataset, dataset->splits[split].store,
+                                     store_index(dataset, split, index), image, error);
     OCT_TRY(oct_image_reserve(image, view.height, view.width, view.channels, error));
     memcpy(image->pixels, view.pixels, (size_t)view.height * view.stride_bytes);
     return OCT_OK;

@@ -5,16 +5,16 @@
  * Forms, found from the path (OCT_DATASET_AUTO tries them in this order):
  *   hdf5    a file: "images" [N,H,W,C] or [N,H,W] unsigned 8 bit, "labels" [N] integers; optional pairs
  *           "val_images"/"val_labels" and "test_images"/"test_labels"; optional strings "class_names".
- *   idx     a folder with train-images-idx3-ubyte, train-labels-idx1-ubyte and (optional) the same with t10k-,
- *           each plain or with .gz (also spelled train-images.idx3-ubyte). One channel.
+ *   idx     a folder with train-images-idx3-ubyte, train-labels-idx1-ubyte and (optional) the same with
+ *           t10k-, each plain or with .gz (also spelled train-images.idx3-ubyte). One channel.
  *   cifar   a folder with data_batch_*.bin and (optional) test_batch.bin: records of 1 label byte and 32 x 32
  *           pixels in three planes; class names from batches.meta.txt when it is there.
  *   folder  train/ and optional val/, test/ (or val/ and test/ alone), each with one folder per class; or one
  *           folder of class folders, of which a fraction is held out for validation. Files named .jpg, .jpeg,
  *           .png or .bmp in any case are images, other files and names that begin with a dot are ignored.
  *           Images of any size, made RGB.
- * Samples are in bytewise order of their names (folder, by class first) or in file order (the others). No image
- * of a folder is opened before it is read. idx and cifar sets are held in memory as they are.
+ * Samples are in bytewise order of their names (folder, by class first) or in file order (the others). No
+ * image of a folder is opened before it is read. idx and cifar sets are held in memory as they are.
  */
 #ifndef OCT_DATASETS_DATASET_H
 #define OCT_DATASETS_DATASET_H
@@ -34,7 +34,7 @@ typedef enum oct_dataset_kind {
     OCT_DATASET_HDF5
 } oct_dataset_kind;
 
-typedef enum oct_split { OCT_TRAIN, OCT_VALIDATION, OCT_TEST } oct_split;
+typedef enum oct_split { OCT_SPLIT_TRAIN, OCT_SPLIT_VALIDATION, OCT_SPLIT_TEST } oct_split;
 enum { OCT_SPLIT_COUNT = 3 };
 
 typedef struct oct_dataset_options {
@@ -55,9 +55,9 @@ const char *oct_dataset_kind_name(oct_dataset_kind kind);
 OCT_MUST_USE oct_status oct_dataset_kind_parse(oct_dataset_kind *kind, const char *name, oct_error *error);
 const char *oct_split_name(oct_split split); /* "train", "val", "test" */
 
-/* Opens the set at `path`; `options` NULL = all defaults. Failures, with a message in ctx->error: OCT_ERR_IO (no such
- * path, a file that cannot be read), OCT_ERR_FORMAT (nothing known there, no images, an empty class folder,
- * counts of images and labels that differ, truncated files, labels out of range), OCT_ERR_ARGUMENT,
+/* Opens the set at `path`; `options` NULL = all defaults. Failures, with a message in ctx->error: OCT_ERR_IO
+ * (no such path, a file that cannot be read), OCT_ERR_FORMAT (nothing known there, no images, an empty class
+ * folder, counts of images and labels that differ, truncated files, labels out of range), OCT_ERR_ARGUMENT,
  * OCT_ERR_MEMORY. *out is NULL then. Caller closes; the context is not used afterwards. */
 OCT_MUST_USE oct_status oct_dataset_open(oct_dataset **out, oct_ctx *ctx, const char *path,
                                          const oct_dataset_options *options);
@@ -83,11 +83,11 @@ int32_t oct_dataset_label(const oct_dataset *dataset, oct_split split, int64_t i
 void oct_dataset_sample_name(const oct_dataset *dataset, oct_split split, int64_t index, char *name,
                              size_t size);
 /* Decodes one sample into *image, whose buffer is used again when large enough. OCT_ERR_FORMAT and OCT_ERR_IO
- * name the file; for folders they mean that this one image is unreadable. May be called by several threads at a
- * time with different images; HDF5 reads take turns, and reads near to the last one fetch a block of
+ * name the file; for folders they mean that this one image is unreadable. May be called by several threads at
+ * a time with different images; HDF5 reads take turns, and reads near to the last one fetch a block of
  * consecutive images. */
-OCT_MUST_USE oct_status oct_dataset_read(oct_dataset *dataset, oct_split split, int64_t index, oct_image *image,
-                                         oct_error *error);
+OCT_MUST_USE oct_status oct_dataset_read(oct_dataset *dataset, oct_split split, int64_t index,
+                                         oct_image *image, oct_error *error);
 /* The same without a copy where the set is in memory (idx, cifar): true and *view, valid until the close. */
 int oct_dataset_peek(const oct_dataset *dataset, oct_split split, int64_t index, oct_view *view);
 

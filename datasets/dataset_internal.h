@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause
- * What the readers and dataset.c share. A reader's open function fills the stores (one per split that exists on
- * disk), labels and shape; dataset.c checks labels, counts classes and makes the splits out of the stores. */
+ * What the readers and dataset.c share. A reader's open function fills the stores (one per split that exists
+ * on disk), labels and shape; dataset.c checks labels, counts classes and makes the splits out of them. */
 #ifndef OCT_DATASETS_DATASET_INTERNAL_H
 #define OCT_DATASETS_DATASET_INTERNAL_H
 
@@ -20,7 +20,8 @@ typedef struct sample_store {
 /* Calls of a reader whose images are not in memory. */
 typedef struct dataset_reader {
     oct_status (*read)(oct_dataset *, oct_split store, uint32_t index, oct_image *, oct_error *);
-    void (*name)(const oct_dataset *, oct_split store, uint32_t index, char *, size_t); /* NULL = path:split[index] */
+    /* NULL = path:split[index] */
+    void (*name)(const oct_dataset *, oct_split store, uint32_t index, char *, size_t);
     void (*close)(oct_dataset *); /* frees `state`, also when the opening failed half way */
 } dataset_reader;
 
@@ -67,11 +68,11 @@ typedef struct oct_names {
 } oct_names;
 
 typedef enum oct_entry_kind { OCT_ENTRY_FILE, OCT_ENTRY_FOLDER } oct_entry_kind;
-/* Appends the entries of `folder` of this kind (links followed, names with a leading dot left out) that `keep`
- * accepts (NULL = all), in bytewise order. The system is asked about an entry only where the folder's listing
- * does not tell its kind. OCT_ERR_IO, OCT_ERR_MEMORY. */
-oct_status oct_names_list(oct_names *names, const char *folder, oct_entry_kind kind, bool (*keep)(const char *),
-                          oct_error *error);
+/* Appends the entries of `folder` of this kind (links followed, names with a leading dot left out) that
+ * `keep` accepts (NULL = all), in bytewise order. The system is asked about an entry only where the folder's
+ * listing does not tell its kind. OCT_ERR_IO, OCT_ERR_MEMORY. */
+oct_status oct_names_list(oct_names *names, const char *folder, oct_entry_kind kind,
+                          bool (*keep)(const char *), oct_error *error);
 /* Appends one name. */
 oct_status oct_names_add(oct_names *names, const char *name, oct_error *error);
 const char *oct_names_get(const oct_names *names, size_t index);

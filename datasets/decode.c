@@ -46,8 +46,8 @@ static oct_status bad_image(oct_error *error, const char *name, const char *why)
     return oct_fail(error, OCT_ERR_FORMAT, "%s: %s", name, why);
 }
 
-/* Rows of a BMP are padded to four bytes and begin at the offset in byte 10. The header is 12 bytes with 16-bit
- * sizes, or longer with 32-bit ones whose height is negative for rows from the top. */
+/* Rows of a BMP are padded to four bytes and begin at the offset in byte 10. The header is 12 bytes with
+ * 16-bit sizes, or longer with 32-bit ones whose height is negative for rows from the top. */
 static oct_status check_bmp_end(const uint8_t *bytes, size_t size, const char *name, oct_error *error)
 {
     if (size < 30) return bad_image(error, name, "truncated BMP: no complete header");
@@ -80,8 +80,8 @@ static oct_status check_end(const uint8_t *bytes, size_t size, const char *name,
     return bad_image(error, name, size ? "neither JPEG nor PNG nor BMP, whatever its name" : "empty file");
 }
 
-oct_status oct_image_decode(oct_image *image, const uint8_t *bytes, size_t size, int channels, size_t max_pixels,
-                            const char *name, oct_error *error)
+oct_status oct_image_decode(oct_image *image, const uint8_t *bytes, size_t size, int channels,
+                            size_t max_pixels, const char *name, oct_error *error)
 {
     if (channels != 1 && channels != 3)
         return oct_fail(error, OCT_ERR_ARGUMENT, "%s: channels: expected 1 or 3, found %d", name, channels);
@@ -93,8 +93,8 @@ oct_status oct_image_decode(oct_image *image, const uint8_t *bytes, size_t size,
     if (!max_pixels) max_pixels = default_max_pixels;
     if (height < 0 && height > -STBI_MAX_DIMENSIONS) height = -height; /* BMP with its rows from the top */
     if (width < 1 || height < 1 || (uint64_t)width * (uint64_t)height > max_pixels)
-        return oct_fail(error, OCT_ERR_FORMAT, "%s: image of %d x %d pixels: expected 1 to %zu pixels", name, width,
-                        height, max_pixels);
+        return oct_fail(error, OCT_ERR_FORMAT, "%s: image of %d x %d pixels: expected 1 to %zu pixels", name,
+                        width, height, max_pixels);
     stbi_uc *pixels = stbi_load_from_memory(bytes, (int)size, &width, &height, &found, channels);
     if (!pixels)
         return oct_fail(error, OCT_ERR_FORMAT, "%s: damaged image (%s)", name, stbi_failure_reason());
@@ -104,7 +104,8 @@ oct_status oct_image_decode(oct_image *image, const uint8_t *bytes, size_t size,
     return status;
 }
 
-oct_status oct_image_load(oct_image *image, const char *path, int channels, size_t max_pixels, oct_error *error)
+oct_status oct_image_load(oct_image *image, const char *path, int channels, size_t max_pixels,
+                          oct_error *error)
 {
     uint8_t *bytes;
     size_t size;

@@ -54,7 +54,8 @@ static oct_status add_class(oct_dataset *dataset, oct_split split, const char *f
     OCT_TRY(oct_names_list(files, folder, OCT_ENTRY_FILE, is_image_name, error));
     if (files->count == first)
         return oct_fail(error, OCT_ERR_FORMAT,
-                        "%s: empty class folder: expected .jpg, .jpeg, .png or .bmp files, found none", folder);
+                        "%s: empty class folder: expected .jpg, .jpeg, .png or .bmp files, found none",
+                        folder);
     if (files->count > MAX_SAMPLES)
         return oct_fail(error, OCT_ERR_FORMAT, "%s: more than %d images", folder, MAX_SAMPLES);
     if (files->count > *capacity) {
@@ -79,8 +80,9 @@ static oct_status add_classes(oct_dataset *dataset, oct_split split, const char 
         char *folder = oct_path_join(root, name);
         if (!folder) return oct_fail(error, OCT_ERR_MEMORY, "out of memory: %s", root);
         oct_status status =
-            label < 0 ? oct_fail(error, OCT_ERR_FORMAT, "%s: class \"%s\" is not among the %zu classes of the training set",
-                                 folder, name, ((folder_state *)dataset->state)->classes.count)
+            label < 0 ? oct_fail(error, OCT_ERR_FORMAT,
+                                 "%s: class \"%s\" is not among the %zu classes of the training set", folder,
+                                 name, ((folder_state *)dataset->state)->classes.count)
                       : add_class(dataset, split, folder, label, &capacity, error);
         oct_free(folder);
         OCT_TRY(status);
@@ -96,7 +98,8 @@ static oct_status scan_split(oct_dataset *dataset, oct_split split, const char *
     oct_status status = oct_names_list(&found, root, OCT_ENTRY_FOLDER, NULL, error);
     if (status == OCT_OK && !found.count)
         status = oct_fail(error, OCT_ERR_FORMAT,
-                          "%s: no images: expected one folder per class with .jpg, .jpeg, .png or .bmp files", root);
+                          "%s: no images: expected one folder per class with .jpg, .jpeg, .png or .bmp files",
+                          root);
     if (status == OCT_OK && found.count > MAX_CLASSES)
         status = oct_fail(error, OCT_ERR_FORMAT, "%s: %zu classes: expected at most %d", root, found.count,
                           MAX_CLASSES);
@@ -126,11 +129,12 @@ static oct_status has_splits(const char *path, bool *splits, oct_error *error)
     }
     *splits = train || (found.count && !others);
     if (status == OCT_OK && !found.count)
-        status = oct_fail(error, OCT_ERR_FORMAT,
-                          "%s: no data set: looked for train-images-idx3-ubyte[.gz] (IDX), data_batch_*.bin "
-                          "(CIFAR binary) and folders of images (train/, val/, test/ or one per class); an HDF5 "
-                          "set is given by its file",
-                          path);
+        status =
+            oct_fail(error, OCT_ERR_FORMAT,
+                     "%s: no data set: looked for train-images-idx3-ubyte[.gz] (IDX), data_batch_*.bin "
+                     "(CIFAR binary) and folders of images (train/, val/, test/ or one per class); an HDF5 "
+                     "set is given by its file",
+                     path);
     oct_names_release(&found);
     return status;
 }
@@ -196,6 +200,7 @@ oct_status oct_dataset_open_folder(oct_dataset *dataset, oct_error *error)
     dataset->reader = &reader;
     if (!dataset->channels) dataset->channels = 3;
     dataset->one_folder = !splits;
-    OCT_TRY(splits ? scan_splits(dataset, error) : scan_split(dataset, OCT_TRAIN, dataset->path, error));
+    OCT_TRY(splits ? scan_splits(dataset, error)
+                   : scan_split(dataset, OCT_SPLIT_TRAIN, dataset->path, error));
     return copy_class_names(dataset, error);
 }

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause
- * HDF5 sets: images and labels in one file, read in hyperslabs of bounded size. The library prints nothing: its
- * automatic error reports are switched off around each group of calls (they are a property of the thread). */
+ * HDF5 sets: images and labels in one file, read in hyperslabs of bounded size. The library prints nothing:
+ * its automatic error reports are switched off around each group of calls (they are a property of the
+ * thread). */
 #include <hdf5.h>
 #include <pthread.h>
 #include <stdio.h>
@@ -9,7 +10,13 @@
 #include "autograd/base/memory.h"
 #include "datasets/dataset_internal.h"
 
-enum { BLOCKS = 4, BLOCK_BYTES = 4 << 20, LABELS_AT_ONCE = 1 << 16, MAX_CHANNELS = 16, MAX_NAME_BYTES = 1 << 12 };
+enum {
+    BLOCKS = 4,
+    BLOCK_BYTES = 4 << 20,
+    LABELS_AT_ONCE = 1 << 16,
+    MAX_CHANNELS = 16,
+    MAX_NAME_BYTES = 1 << 12
+};
 
 /* `count` consecutive images from `first` on. */
 typedef struct image_block {
@@ -84,7 +91,8 @@ static bool is_integer(hid_t set, size_t bytes, bool only_unsigned)
 }
 
 /* Reads `count` rows of the first dimension from row `first` on; the other sizes are sizes[1..rank-1]. */
-static bool read_rows(hid_t set, hid_t type, int rank, const hsize_t *sizes, uint32_t first, uint32_t count, void *to)
+static bool read_rows(hid_t set, hid_t type, int rank, const hsize_t *sizes, uint32_t first, uint32_t count,
+                      void *to)
 {
     hsize_t start[4] = {first}, extent[4] = {count};
     for (int d = 1; d < rank; d++) extent[d] = sizes[d];
@@ -102,22 +110,26 @@ static oct_status check_images(oct_dataset *dataset, oct_split split, hid_t set,
     const char *name = image_names[split];
     hsize_t sizes[4] = {0};
     int rank = get_sizes(set, sizes, 4);
-    if (!is_integer(set, 1, true)) return bad_dataset(error, dataset, name, "expected unsigned 8-bit integers");
-    if (rank != 3 && rank != 4) return bad_dataset(error, dataset, name, "expected 3 dimensions N,H,W or 4 N,H,W,C");
+    if (!is_integer(set, 1, true))
+        return bad_dataset(error, dataset, name, "expected unsigned 8-bit integers");
+    if (rank != 3 && rank != 4)
+        return bad_dataset(error, dataset, name, "expected 3 dimensions N,H,W or 4 N,H,W,C");
     if (rank == 3) sizes[3] = 1;
     size_t limit = dataset->max_image_pixels ? dataset->max_image_pixels : (size_t)1 << 26;
-    if (!sizes[0] || sizes[0] > MAX_SAMPLES || !sizes[1] || sizes[1] > MAX_SIDE || !sizes[2] || sizes[2] > MAX_SIDE ||
-        sizes[1] * sizes[2] > limit || !sizes[3] || sizes[3] > MAX_CHANNELS)
-        return oct_fail(error, OCT_ERR_FORMAT,
-                        "%s: dataset \"%s\": %llu x %llu x %llu x %llu: expected 1..%d images of at most %zu pixels "
-                        "and 1..%d channels",
-                        dataset->path, name, (unsigned long long)sizes[0], (unsigned long long)sizes[1],
-                        (unsigned long long)sizes[2], (unsigned long long)sizes[3], MAX_SAMPLES, limit, MAX_CHANNELS);
+    if (!sizes[0] || sizes[0] > MAX_SAMPLES || !sizes[1] || sizes[1] > MAX_SIDE || !sizes[2] ||
+        sizes[2] > MAX_SIDE || sizes[1] * sizes[2] > limit || !sizes[3] || sizes[3] > MAX_CHANNELS)
+        return oct_fail(
+            error, OCT_ERR_FORMAT,
+            "%s: dataset \"%s\": %llu x %llu x %llu x %llu: expected 1..%d images of at most %zu pixels "
+            "and 1..%d channels",
+            dataset->path, name, (unsigned long long)sizes[0], (unsigned long long)sizes[1],
+            (unsigned long long)sizes[2], (unsigned long long)sizes[3], MAX_SAMPLES, limit, MAX_CHANNELS);
     int height = (int)sizes[1], width = (int)sizes[2], channels = (int)sizes[3];
-    if (dataset->height && (height != dataset->height || width != dataset->width || channels != dataset->channels))
-        return oct_fail(error, OCT_ERR_FORMAT, "%s: dataset \"%s\": expected images of %d x %d x %d, found %d x %d x %d",
-                        dataset->path, name, dataset->height, dataset->width, dataset->channels, height, width,
-                        channels);
+    if (dataset->height &&
+        (height != dataset->height || width != dataset->width || channels != dataset->channels))
+        return oct_fail(
+            error, OCT_ERR_FORMAT, "%s: dataset \"%s\": expected images of %d x %d x %d, found %d x %d x %d",
+            dataset->path, name, dataset->height, dataset->width, dataset->channels, height, width, channels);
     dataset->height = height;
     dataset->width = width;
     dataset->channels = channels;
@@ -133,9 +145,10 @@ static oct_status read_labels(oct_dataset *dataset, oct_split split, hid_t set, 
     if (!is_integer(set, 0, false)) return bad_dataset(error, dataset, name, "expected integers");
     if (get_sizes(set, sizes, 1) != 1) return bad_dataset(error, dataset, name, "expected 1 dimension N");
     if (sizes[0] != store->count)
-        return oct_fail(error, OCT_ERR_FORMAT, "%s: dataset \"%s\": expected as many labels as \"%s\" has images (%u), "
-                        "found %llu", dataset->path, name, image_names[split], store->count,
-                        (unsigned long long)sizes[0]);
+        return oct_fail(error, OCT_ERR_FORMAT,
+                        "%s: dataset \"%s\": expected as many labels as \"%s\" has images (%u), "
+                        "found %llu",
+                        dataset->path, name, image_names[split], store->count, (unsigned long long)sizes[0]);
     store->labels = oct_alloc(store->count, sizeof *store->labels);
     if (!store->labels) return oct_fail(error, OCT_ERR_MEMORY, "out of memory: labels");
     for (uint32_t at = 0; at < store->count; at += LABELS_AT_ONCE) {
@@ -152,8 +165,10 @@ static oct_status open_split(oct_dataset *dataset, oct_split split, oct_error *e
     bool images = H5Lexists(state->file, image_names[split], H5P_DEFAULT) > 0;
     bool labels = H5Lexists(state->file, label_names[split], H5P_DEFAULT) > 0;
     if (!images && !labels) return OCT_OK;
-    if (!images) return bad_dataset(error, dataset, image_names[split], "missing, but there are labels for it");
-    if (!labels) return bad_dataset(error, dataset, label_names[split], "missing, but there are images for it");
+    if (!images)
+        return bad_dataset(error, dataset, image_names[split], "missing, but there are labels for it");
+    if (!labels)
+        return bad_dataset(error, dataset, label_names[split], "missing, but there are images for it");
     state->images[split] = H5Dopen2(state->file, image_names[split], H5P_DEFAULT);
     if (state->images[split] < 0) return bad_dataset(error, dataset, image_names[split], "cannot be opened");
     OCT_TRY(check_images(dataset, split, state->images[split], error));
@@ -223,8 +238,8 @@ static oct_status open_all(oct_dataset *dataset, oct_error *error)
                         dataset->path);
     for (int s = 0; s < OCT_SPLIT_COUNT; s++) OCT_TRY(open_split(dataset, (oct_split)s, error));
     if (!dataset->height)
-        return oct_fail(error, OCT_ERR_FORMAT, "%s: expected datasets \"images\" and \"labels\", found neither",
-                        dataset->path);
+        return oct_fail(error, OCT_ERR_FORMAT,
+                        "%s: expected datasets \"images\" and \"labels\", found neither", dataset->path);
     return read_class_names(dataset, error);
 }
 
@@ -234,9 +249,11 @@ static bool read_images(hdf5_state *state, const oct_dataset *dataset, oct_split
     hid_t set = state->images[store];
     hsize_t sizes[4] = {0};
     int rank = get_sizes(set, sizes, 4);
-    /* The file could have been replaced in place: the shape that the buffers were made for must still hold. */
-    bool same = rank >= 3 && sizes[0] == dataset->stores[store].count && sizes[1] == (hsize_t)dataset->height &&
-                sizes[2] == (hsize_t)dataset->width && (rank == 3 || sizes[3] == (hsize_t)dataset->channels);
+    /* The file could have been replaced in place: the shape that the buffers were made for must still hold.
+     */
+    bool same = rank >= 3 && sizes[0] == dataset->stores[store].count &&
+                sizes[1] == (hsize_t)dataset->height && sizes[2] == (hsize_t)dataset->width &&
+                (rank == 3 || sizes[3] == (hsize_t)dataset->channels);
     return same && read_rows(set, H5T_NATIVE_UINT8, rank, sizes, first, count, to);
 }
 
@@ -326,6 +343,7 @@ oct_status oct_dataset_open_hdf5(oct_dataset *dataset, oct_error *error)
     oct_status status = open_all(dataset, error);
     quiet_end(saved);
     size_t image_bytes = (size_t)dataset->height * (size_t)dataset->width * (size_t)dataset->channels;
-    if (status == OCT_OK) state->images_per_block = image_bytes < BLOCK_BYTES ? (uint32_t)(BLOCK_BYTES / image_bytes) : 1;
+    if (status == OCT_OK)
+        state->images_per_block = image_bytes < BLOCK_BYTES ? (uint32_t)(BLOCK_BYTES / image_bytes) : 1;
     return status;
 }

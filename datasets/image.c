@@ -7,9 +7,10 @@ oct_status oct_image_reserve(oct_image *image, int height, int width, int channe
 {
     size_t bytes;
     if (height < 1 || width < 1 || channels < 1)
-        return oct_fail(error, OCT_ERR_ARGUMENT, "image of %d x %d x %d: expected at least 1 of each", height, width,
-                        channels);
-    if (!oct_size_mul(&bytes, (size_t)height, (size_t)width) || !oct_size_mul(&bytes, bytes, (size_t)channels))
+        return oct_fail(error, OCT_ERR_ARGUMENT, "image of %d x %d x %d: expected at least 1 of each", height,
+                        width, channels);
+    if (!oct_size_mul(&bytes, (size_t)height, (size_t)width) ||
+        !oct_size_mul(&bytes, bytes, (size_t)channels))
         return oct_fail(error, OCT_ERR_MEMORY, "image of %d x %d x %d: too large", height, width, channels);
     if (bytes > image->capacity_bytes) {
         uint8_t *grown = oct_alloc(bytes, 1);

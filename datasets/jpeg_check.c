@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause
- * The structure of a JPEG (ITU-T T.81, annex B), without decoding it. stb_image 2.27 fills up what a truncated
- * file lacks, writes past its tables when a Huffman table has more than 256 codes, and uses tables that a file
- * does not define as they lie in memory. */
+ * The structure of a JPEG (ITU-T T.81, annex B), without decoding it. stb_image 2.27 fills up what a
+ * truncated file lacks, writes past its tables when a Huffman table has more than 256 codes, and uses tables
+ * that a file does not define as they lie in memory. */
 #include <stdbool.h>
 #include <string.h>
 
@@ -20,14 +20,15 @@ typedef struct jpeg_walk {
 
 static oct_status damaged(const jpeg_walk *walk, const char *what)
 {
-    return oct_fail(walk->error, OCT_ERR_FORMAT, "%s: damaged JPEG: %s at byte %zu", walk->name, what, walk->at);
+    return oct_fail(walk->error, OCT_ERR_FORMAT, "%s: damaged JPEG: %s at byte %zu", walk->name, what,
+                    walk->at);
 }
 
 static oct_status truncated(const jpeg_walk *walk)
 {
     return oct_fail(walk->error, OCT_ERR_FORMAT,
-                    "%s: truncated JPEG: expected an end-of-image marker (FF D9), found none in %zu bytes", walk->name,
-                    walk->size);
+                    "%s: truncated JPEG: expected an end-of-image marker (FF D9), found none in %zu bytes",
+                    walk->name, walk->size);
 }
 
 /* A segment of tables: class and number (4 bits each), how many codes of each length 1..16, their symbols. */
@@ -46,8 +47,9 @@ static oct_status check_tables(jpeg_walk *walk, const uint8_t *p, size_t size)
     return size ? damaged(walk, "impossible Huffman table") : OCT_OK;
 }
 
-/* n components, of each its name and its DC and AC table, then the first and last coefficient and two shifts. In a
- * progressive frame a scan needs DC tables only where it begins the DC coefficients, and AC tables only beyond. */
+/* n components, of each its name and its DC and AC table, then the first and last coefficient and two shifts.
+ * In a progressive frame a scan needs DC tables only where it begins the DC coefficients, and AC tables only
+ * beyond. */
 static oct_status check_scan(jpeg_walk *walk, const uint8_t *p, size_t size)
 {
     size_t n = size ? p[0] : 0;
@@ -57,7 +59,8 @@ static oct_status check_scan(jpeg_walk *walk, const uint8_t *p, size_t size)
     bool ac = !walk->progressive || tail[0] > 0;
     for (size_t i = 0; i < n; i++) {
         unsigned numbers = p[2 + 2 * i];
-        if ((dc && !(walk->tables[0] >> (numbers >> 4) & 1)) || (ac && !(walk->tables[1] >> (numbers & 15) & 1)))
+        if ((dc && !(walk->tables[0] >> (numbers >> 4) & 1)) ||
+            (ac && !(walk->tables[1] >> (numbers & 15) & 1)))
             return damaged(walk, "a scan uses a Huffman table that is not defined");
     }
     walk->scan = true;

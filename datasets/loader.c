@@ -8,7 +8,8 @@
 #include "autograd/base/memory.h"
 #include "datasets/loader_internal.h"
 
-/* Batches that workers may be ahead of the one in the caller's hands, besides one per worker in the making. */
+/* Batches that workers may be ahead of the one in the caller's hands, besides one per worker in the
+ * making. */
 enum { AHEAD = 2 };
 static const size_t default_cache_bytes = (size_t)1 << 30;
 static const double max_places = 1e12;
@@ -65,7 +66,8 @@ static bool start_threads(oct_loader *loader)
 
 static oct_status bad_option(oct_ctx *ctx, const char *name, const char *expected, double found)
 {
-    return oct_fail(&ctx->error, OCT_ERR_ARGUMENT, "loader: %s: expected %s, found %g", name, expected, found);
+    return oct_fail(&ctx->error, OCT_ERR_ARGUMENT, "loader: %s: expected %s, found %g", name, expected,
+                    found);
 }
 
 static oct_status resolve_size(oct_loader *loader)
@@ -89,7 +91,8 @@ static oct_status resolve(oct_loader *loader)
     if ((unsigned)o->split >= OCT_SPLIT_COUNT) return bad_option(ctx, "split", "0..2", (double)o->split);
     if (o->batch_size < 1) return bad_option(ctx, "batch size", "at least 1", o->batch_size);
     if (!oct_augment_name(o->augment)) return bad_option(ctx, "augment", "0..3", (double)o->augment);
-    if (o->workers < 0 || o->workers > LOADER_MAX_WORKERS) return bad_option(ctx, "workers", "0..64", o->workers);
+    if (o->workers < 0 || o->workers > LOADER_MAX_WORKERS)
+        return bad_option(ctx, "workers", "0..64", o->workers);
     if (!(o->epoch_size >= 0 && o->epoch_size <= max_places))
         return bad_option(ctx, "epoch size", "a share, a count or 0", o->epoch_size);
     OCT_TRY(resolve_size(loader));
@@ -151,7 +154,8 @@ static oct_status allocate(oct_loader *loader)
 
 static void release(oct_loader *loader)
 {
-    for (int64_t i = 0; loader->cache && i < loader->sample_count; i++) oct_free(atomic_load(&loader->cache[i]));
+    for (int64_t i = 0; loader->cache && i < loader->sample_count; i++)
+        oct_free(atomic_load(&loader->cache[i]));
     for (int i = 0; loader->slots && i < loader->slot_count; i++) {
         oct_free(loader->slots[i].images);
         oct_free(loader->slots[i].labels);
@@ -172,7 +176,8 @@ static void release(oct_loader *loader)
     oct_free(loader);
 }
 
-oct_status oct_loader_create(oct_loader **out, oct_ctx *ctx, oct_dataset *dataset, const oct_loader_options *options)
+oct_status oct_loader_create(oct_loader **out, oct_ctx *ctx, oct_dataset *dataset,
+                             const oct_loader_options *options)
 {
     *out = NULL;
     oct_loader *loader = oct_calloc(1, sizeof *loader);
@@ -258,7 +263,8 @@ const char *oct_loader_unreadable(const oct_loader *loader, int64_t index)
 static oct_status preload_hdf5(oct_loader *loader)
 {
     if (loader->preloaded || oct_dataset_get_kind(loader->dataset) != OCT_DATASET_HDF5) return OCT_OK;
-    size_t height = (size_t)oct_dataset_height(loader->dataset), width = (size_t)oct_dataset_width(loader->dataset);
+    size_t height = (size_t)oct_dataset_height(loader->dataset),
+           width = (size_t)oct_dataset_width(loader->dataset);
     size_t bytes = OCT_ALIGNMENT + oct_size_align(height * width * (size_t)loader->channels);
     if (bytes <= loader->options.cache_bytes / (size_t)loader->sample_count)
         OCT_TRY(oct_loader_preload(loader, &loader->ctx->error));
@@ -269,8 +275,9 @@ static oct_status preload_hdf5(oct_loader *loader)
 oct_status oct_loader_start(oct_loader *loader, uint64_t epoch, int64_t first_batch)
 {
     if (first_batch < 0 || first_batch > loader->batches)
-        return oct_fail(&loader->ctx->error, OCT_ERR_ARGUMENT, "loader: first batch: expected 0..%lld, found %lld",
-                        (long long)loader->batches, (long long)first_batch);
+        return oct_fail(&loader->ctx->error, OCT_ERR_ARGUMENT,
+                        "loader: first batch: expected 0..%lld, found %lld", (long long)loader->batches,
+                        (long long)first_batch);
     stop(loader);
     OCT_TRY(preload_hdf5(loader));
     loader->epoch = epoch;
@@ -284,8 +291,8 @@ oct_status oct_loader_start(oct_loader *loader, uint64_t epoch, int64_t first_ba
     return OCT_OK;
 }
 
-/* Counts and names what a batch met. The sample is read once more for the reason: readability does not depend on
- * which worker came first, and so neither does this list. */
+/* Counts and names what a batch met. The sample is read once more for the reason: readability does not depend
+ * on which worker came first, and so neither does this list. */
 static oct_status report_unreadable(oct_loader *loader, const batch_slot *slot)
 {
     for (size_t i = 0; i < slot->bad_count; i++) {
@@ -332,7 +339,8 @@ oct_status oct_loader_next(oct_loader *loader, oct_batch *batch)
     const batch_slot *slot;
     *batch = (oct_batch){0};
     if (!loader->running)
-        return oct_fail(&loader->ctx->error, OCT_ERR_STATE, "loader: no epoch has been started, or it has failed");
+        return oct_fail(&loader->ctx->error, OCT_ERR_STATE,
+                        "loader: no epoch has been started, or it has failed");
     do {
         slot = take_slot(loader);
         if (!slot) return OCT_END;

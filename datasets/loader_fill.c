@@ -130,8 +130,8 @@ static oct_status fill_place(loader_worker *worker, batch_slot *slot, int64_t pl
     if (!found) return OCT_OK;
     oct_rng rng = oct_rng_start(options->seed, OCT_RNG_AUGMENT, loader->epoch, (uint64_t)place);
     oct_transform transform = {options->size, options->augment, options->training};
-    OCT_TRY(oct_transform_apply(slot->images + (size_t)slot->count * loader->image_bytes, &transform, view, &rng,
-                                &worker->scratch, &slot->error));
+    OCT_TRY(oct_transform_apply(slot->images + (size_t)slot->count * loader->image_bytes, &transform, view,
+                                &rng, &worker->scratch, &slot->error));
     slot->labels[slot->count] = oct_dataset_label(loader->dataset, options->split, sample);
     slot->samples[slot->count] = sample;
     slot->count++;

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause
- * The loader's inside: what loader_fill.c (which sample, decode, cache, transform: one batch) and loader.c (threads,
- * ring, counters) share. */
+ * The loader's inside: what loader_fill.c (which sample, decode, cache, transform: one batch) and
+ * loader.c (threads, ring, counters) share. */
 #ifndef OCT_DATASETS_LOADER_INTERNAL_H
 #define OCT_DATASETS_LOADER_INTERNAL_H
 

@@ -70,8 +70,8 @@ static int compare_names(const void *a, const void *b, void *text)
     return strcmp((const char *)text + *(const size_t *)a, (const char *)text + *(const size_t *)b);
 }
 
-oct_status oct_names_list(oct_names *names, const char *folder, oct_entry_kind kind, bool (*keep)(const char *),
-                          oct_error *error)
+oct_status oct_names_list(oct_names *names, const char *folder, oct_entry_kind kind,
+                          bool (*keep)(const char *), oct_error *error)
 {
     size_t first = names->count;
     oct_status status = OCT_OK;

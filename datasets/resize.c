@@ -6,8 +6,8 @@
 #include "autograd/base/memory.h"
 #include "datasets/resize_internal.h"
 
-/* Ranges: a weighted sum of pixels is at most 255 << 14; its rows keep 6 fractional bits (at most 16320), and a
- * weighted sum of those at most 16320 << 14 < 2^28: everything fits 32 bits, whatever the filter's length. */
+/* Ranges: a weighted sum of pixels is at most 255 << 14; its rows keep 6 fractional bits (at most 16320), and
+ * a weighted sum of those at most 16320 << 14 < 2^28: all fits 32 bits, whatever the filter's length. */
 enum { WEIGHT_BITS = 14, ROW_BITS = 6 };
 
 /* The filter of output positions first .. first + count - 1 along one axis. */
@@ -65,7 +65,8 @@ static void resize_row(uint16_t *out, const uint8_t *in, const axis_filter *filt
         const uint8_t *from = in + (size_t)filter->starts[i] * (size_t)channels;
         for (int c = 0; c < channels; c++) {
             int32_t sum = 1 << (WEIGHT_BITS - ROW_BITS - 1);
-            for (int t = 0; t < filter->taps; t++) sum += weights[t] * from[(size_t)t * (size_t)channels + (size_t)c];
+            for (int t = 0; t < filter->taps; t++)
+                sum += weights[t] * from[(size_t)t * (size_t)channels + (size_t)c];
             *out++ = (uint16_t)(sum >> (WEIGHT_BITS - ROW_BITS));
         }
     }
@@ -99,7 +100,8 @@ oct_status oct_resize(uint8_t *out, int full_height, int full_width, oct_box win
     axis_filter down = {.taps = tap_count(in.height, full_height), .count = window.height};
     size_t row_values = (size_t)window.width * (size_t)in.channels;
     int longest = across.taps > down.taps ? across.taps : down.taps;
-    /* Input rows that some output row of the window needs: from the first one's start to the last one's end. */
+    /* Input rows that some output row of the window needs: from the first one's start to the last one's end.
+     */
     size_t total = 0, at[7];
     size_t w = (size_t)window.width, h = (size_t)window.height;
     bool fits = add_piece(&total, &at[0], w, 1, sizeof(int32_t)) &&
@@ -111,8 +113,8 @@ oct_status oct_resize(uint8_t *out, int full_height, int full_width, oct_box win
                 add_piece(&total, &at[6], row_values, (size_t)in.height, sizeof(uint16_t));
     uint8_t *block = fits ? oct_transform_scratch_get(scratch, total) : NULL;
     if (!block)
-        return oct_fail(error, OCT_ERR_MEMORY, "out of memory: resizing %d x %d to %d x %d", in.height, in.width,
-                        full_height, full_width);
+        return oct_fail(error, OCT_ERR_MEMORY, "out of memory: resizing %d x %d to %d x %d", in.height,
+                        in.width, full_height, full_width);
     across.starts = (int32_t *)(void *)(block + at[0]);
     across.weights = (int32_t *)(void *)(block + at[1]);
     down.starts = (int32_t *)(void *)(block + at[2]);

@@ -7,7 +7,8 @@
 
 #include "datasets/transform.h"
 
-/* At least `bytes` bytes, aligned to 64, contents undefined; NULL when memory is out. Valid until the next call. */
+/* At least `bytes` bytes, aligned to 64, contents undefined; NULL when memory is out. Valid until the next
+ * call. */
 void *oct_transform_scratch_get(oct_transform_scratch *scratch, size_t bytes);
 
 #endif

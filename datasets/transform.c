@@ -23,7 +23,8 @@ oct_status oct_augment_parse(oct_augment *augment, const char *name, oct_error *
         *augment = (oct_augment)i;
         return OCT_OK;
     }
-    return oct_fail(error, OCT_ERR_ARGUMENT, "augmentation \"%s\": expected none, flip, cifar or imagenet", name);
+    return oct_fail(error, OCT_ERR_ARGUMENT, "augmentation \"%s\": expected none, flip, cifar or imagenet",
+                    name);
 }
 
 void oct_transform_scratch_release(oct_transform_scratch *scratch)
@@ -120,10 +121,10 @@ static oct_status fit(uint8_t *out, int size, int side, oct_view in, oct_transfo
     return oct_resize(out, (int)h, (int)w, window, in, scratch, error);
 }
 
-/* fit, then a random window of the result between CIFAR_PAD zeros on every side. The fitted image is the input
- * itself when the sizes agree, so that this costs one copy of the rows. */
-static oct_status cifar_crop(uint8_t *out, int size, oct_view in, oct_rng *rng, oct_transform_scratch *scratch,
-                             oct_error *error)
+/* fit, then a random window of the result between CIFAR_PAD zeros on every side. The fitted image is the
+ * input itself when the sizes agree, so that this costs one copy of the rows. */
+static oct_status cifar_crop(uint8_t *out, int size, oct_view in, oct_rng *rng,
+                             oct_transform_scratch *scratch, oct_error *error)
 {
     int y = (int)oct_rng_below(rng, 2 * CIFAR_PAD + 1) - CIFAR_PAD;
     int x = (int)oct_rng_below(rng, 2 * CIFAR_PAD + 1) - CIFAR_PAD;
@@ -139,8 +140,8 @@ static oct_status cifar_crop(uint8_t *out, int size, oct_view in, oct_rng *rng, 
     return status;
 }
 
-static oct_status random_crop(uint8_t *out, int size, oct_view in, oct_rng *rng, oct_transform_scratch *scratch,
-                              oct_error *error)
+static oct_status random_crop(uint8_t *out, int size, oct_view in, oct_rng *rng,
+                              oct_transform_scratch *scratch, oct_error *error)
 {
     oct_box box = oct_random_resized_box(rng, in.height, in.width);
     oct_view part = oct_view_crop(in, box.y, box.x, box.height, box.width);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause
- * Image transforms on 8-bit H, W, C pixels: resize, crops, flip, and the recipes made of them. Integer arithmetic
- * on the pixels and IEEE basic operations for the geometry, so that results are the same on every machine.
+ * Image transforms on 8-bit H, W, C pixels: resize, crops, flip, and the recipes made of them. Integer
+ * arithmetic on the pixels and IEEE basic operations for the geometry, so that results are the same on every
+ * machine.
  * Mean and scale are not here: they belong to the model.
  */
 #ifndef OCT_DATASETS_TRANSFORM_H
@@ -12,14 +13,19 @@
 #include "autograd/base/status.h"
 #include "datasets/image.h"
 
-/* Training recipes. Each ends with size x size pixels. "fit" = short side to `size`, then centre crop; an image
- * that has the size already is taken as it is.
+/* Training recipes. Each ends with size x size pixels. "fit" = short side to `size`, then centre crop; an
+ * image that has the size already is taken as it is.
  *   none      fit
  *   flip      fit, horizontal flip with probability 1/2
  *   cifar     fit, 4 zero pixels on every side, random crop, flip
  *   imagenet  random resized crop (oct_random_resized_box), flip
  * Evaluation is "fit"; for imagenet the short side becomes size * 256 / 224 (rounded) before the crop. */
-typedef enum oct_augment { OCT_AUGMENT_NONE, OCT_AUGMENT_FLIP, OCT_AUGMENT_CIFAR, OCT_AUGMENT_IMAGENET } oct_augment;
+typedef enum oct_augment {
+    OCT_AUGMENT_NONE,
+    OCT_AUGMENT_FLIP,
+    OCT_AUGMENT_CIFAR,
+    OCT_AUGMENT_IMAGENET
+} oct_augment;
 
 const char *oct_augment_name(oct_augment augment); /* "none", "flip", "cifar", "imagenet"; NULL otherwise */
 OCT_MUST_USE oct_status oct_augment_parse(oct_augment *augment, const char *name, oct_error *error);
@@ -49,10 +55,10 @@ typedef struct oct_box {
 
 /* Resizes `in` to full_height x full_width and writes the part `window` of that result (window inside it):
  * window.height * window.width * channels bytes. Separable triangle filter with its centre at
- * (i + 1/2) * in / out - 1/2 and half width max(1, in / out): bilinear interpolation when growing, antialiased
- * when shrinking; outside pixels have no weight. Weights are 14-bit fixed point that sum to exactly one, the
- * rows between the two passes keep 6 fractional bits, the end is rounded half up. A constant image stays
- * constant; equal sizes copy. OCT_ERR_MEMORY. */
+ * (i + 1/2) * in / out - 1/2 and half width max(1, in / out): bilinear interpolation when growing,
+ * antialiased when shrinking; outside pixels have no weight. Weights are 14-bit fixed point that sum to
+ * exactly one, the rows between the two passes keep 6 fractional bits, the end is rounded half up. A constant
+ * image stays constant; equal sizes copy. OCT_ERR_MEMORY. */
 OCT_MUST_USE oct_status oct_resize(uint8_t *out, int full_height, int full_width, oct_box window, oct_view in,
                                    oct_transform_scratch *scratch, oct_error *error);
 

@@ -399,8 +399,10 @@ static oct_status renumber(oct_graph *g, const oct_graph_text *text, const int32
         n->id = new_id[i];
         nodes[n->id] = n;
     }
-    memcpy(g->nodes, nodes, (size_t)text->count * sizeof *nodes);
-    for (int32_t i = 0; i < text->count; i++) g->order[i] = text->records[i].id;
+    for (int32_t i = 0; i < text->count; i++) {
+        g->nodes[i] = nodes[i];
+        g->order[i] = text->records[i].id;
+    }
     oct_free(nodes);
     oct_free(new_id);
     return OCT_OK;

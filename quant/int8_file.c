@@ -1,14 +1,11 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 #include "quant/int8_file.h"
 
-#include <string.h>
-
 #include "autograd/base/file.h"
 #include "quant/int8/image.h"
 #include "quant/int8_file_internal.h"
 
 static const size_t max_file_bytes = (size_t)1 << 31;
-static const uint8_t hdf5_magic[8] = {0x89, 'H', 'D', 'F', '\r', '\n', 0x1a, '\n'};
 
 /* Puts the file's name before a message that does not know it. */
 static oct_status name_file(oct_error *error, const char *path, const oct_error *inner)
@@ -41,15 +38,14 @@ oct_status oct_int8_file_write_image(const char *path, const oct_int8_spec *spec
     return status;
 }
 
-static oct_status image_from_hdf5(uint8_t **image, size_t *image_size, const uint8_t *bytes, size_t size,
-                                  const char *path, oct_error *error)
+static oct_status image_from_hdf5(uint8_t **image, size_t *image_size, const char *path, oct_error *error)
 {
     oct_arena arena;
     oct_arena_init(&arena, 0);
     oct_int8_spec spec;
     uint64_t stored;
     oct_error inner = {0};
-    oct_status status = oct_int8_hdf5_read(&spec, &stored, &arena, bytes, size, path, error);
+    oct_status status = oct_int8_hdf5_read(&spec, &stored, &arena, path, error);
     if (status == OCT_OK && oct_int8_image_write(image, image_size, &spec, &inner) != OCT_OK)
         status = name_file(error, path, &inner);
     oct_arena_release(&arena);
@@ -58,27 +54,21 @@ static oct_status image_from_hdf5(uint8_t **image, size_t *image_size, const uin
     if (found == stored) return OCT_OK;
     oct_free(*image);
     *image = NULL;
-    return oct_fail(error, OCT_ERR_FORMAT, "%s: the content has the checksum %016llx, the file says %016llx: changed or damaged",
-                    path, (unsigned long long)found, (unsigned long long)stored);
+    *image_size = 0;
+    return oct_fail(error, OCT_ERR_FORMAT,
+                    "%s: the content has the checksum %016llx, the file says %016llx: changed or damaged", path,
+                    (unsigned long long)found, (unsigned long long)stored);
 }
 
 oct_status oct_int8_file_read(uint8_t **bytes, size_t *size, const char *path, oct_error *error)
 {
-    uint8_t *content;
-    size_t content_size;
     *bytes = NULL;
     *size = 0;
-    OCT_TRY(oct_file_read(&content, &content_size, path, max_file_bytes, error));
-    if (oct_int8_image_is(content, content_size)) {
-        *bytes = content;
-        *size = content_size;
-        return OCT_OK;
-    }
-    oct_status status;
-    if (content_size >= sizeof hdf5_magic && !memcmp(content, hdf5_magic, sizeof hdf5_magic))
-        status = image_from_hdf5(bytes, size, content, content_size, path, error);
-    else
-        status = oct_fail(error, OCT_ERR_FORMAT, "%s: not an int8 model: neither HDF5 nor a flat image", path);
-    oct_free(content);
-    return status;
+    if (oct_int8_hdf5_is(path)) return image_from_hdf5(bytes, size, path, error);
+    OCT_TRY(oct_file_read(bytes, size, path, max_file_bytes, error));
+    if (oct_int8_image_is(*bytes, *size)) return OCT_OK;
+    oct_free(*bytes);
+    *bytes = NULL;
+    *size = 0;
+    return oct_fail(error, OCT_ERR_FORMAT, "%s: not an int8 model: neither HDF5 nor a flat image", path);
 }

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause
- * The parts of quant/int8_file.h: HDF5 bytes in memory <-> spec.
+ * The parts of quant/int8_file.h: HDF5 <-> spec.
  */
 #ifndef OCT_QUANT_INT8_FILE_INTERNAL_H
 #define OCT_QUANT_INT8_FILE_INTERNAL_H
@@ -13,8 +13,11 @@ enum { OCT_INT8_LINK_BYTES = OCT_INT8_MAX_NAME + 16 }; /* "NNNN_" name NUL, with
 OCT_MUST_USE oct_status oct_int8_hdf5_write(uint8_t **bytes, size_t *size, const oct_int8_spec *spec,
                                             uint64_t checksum, const char *path, oct_error *error);
 
-/* The reverse; everything of *spec lives in `arena`. The spec's shapes have been checked, its arrays not yet. */
-OCT_MUST_USE oct_status oct_int8_hdf5_read(oct_int8_spec *spec, uint64_t *checksum, oct_arena *arena,
-                                           const uint8_t *bytes, size_t size, const char *path, oct_error *error);
+/* Is `path` an HDF5 file? False when it cannot be read at all. */
+bool oct_int8_hdf5_is(const char *path);
+
+/* The reverse of writing; everything of *spec lives in `arena`. The spec's shapes have been checked, its arrays not. */
+OCT_MUST_USE oct_status oct_int8_hdf5_read(oct_int8_spec *spec, uint64_t *checksum, oct_arena *arena, const char *path,
+                                           oct_error *error);
 
 #endif

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause
- * HDF5 in memory -> spec. Nothing is taken on trust: links must be hard links, types and sizes must be the expected
+ * HDF5 file -> spec. Nothing is taken on trust: links must be hard links, types and sizes must be the expected
  * ones before anything is allocated or read, and what the format does not know is refused.
  */
 #include <stdio.h>
@@ -48,8 +48,7 @@ static oct_status check_attributes(const reader *r, hid_t at, const char *const 
     if (H5Oget_info(at, &info) < 0) return read_error(r, "attributes");
     for (hsize_t i = 0; i < info.num_attrs; i++) {
         char name[64];
-        ssize_t length =
-            H5Aget_name_by_idx(at, ".", H5_INDEX_NAME, H5_ITER_INC, i, name, sizeof name, H5P_DEFAULT);
+        ssize_t length = H5Aget_name_by_idx(at, ".", H5_INDEX_NAME, H5_ITER_INC, i, name, sizeof name, H5P_DEFAULT);
         if (length < 0) return read_error(r, "attributes");
         if ((size_t)length >= sizeof name || !is_known(name, known)) return bad(r, name, "is an unknown attribute");
     }
@@ -153,11 +152,12 @@ static size_t text_bytes(hid_t type)
     return bytes <= OCT_INT8_MAX_NAME + 1 ? bytes : 0;
 }
 
-/* The memory type for texts of `bytes`: one longer, so that even a text without a NUL gets one. */
-static hid_t text_type(size_t bytes)
+/* The memory type for texts of a file's type (ASCII or UTF-8): one byte longer, so that even a text without a NUL
+ * gets one. */
+static hid_t text_type(hid_t in_file, size_t bytes)
 {
-    hid_t type = H5Tcopy(H5T_C_S1);
-    if (type >= 0 && (H5Tset_size(type, bytes + 1) < 0 || H5Tset_cset(type, H5T_CSET_UTF8) < 0)) {
+    hid_t type = H5Tcopy(in_file);
+    if (type >= 0 && (H5Tset_size(type, bytes + 1) < 0 || H5Tset_strpad(type, H5T_STR_NULLTERM) < 0)) {
         H5Tclose(type);
         return -1;
     }
@@ -178,7 +178,7 @@ static oct_status get_texts(const reader *r, hid_t at, const char *name, const c
         status = bad(r, name, "is not fixed-length text of the expected count and length");
     } else if (!(all = oct_arena_alloc(r->arena, (size_t)points, bytes + 1))) {
         status = no_memory(r);
-    } else if ((memory = text_type(bytes)) < 0 || H5Aread(attribute, memory, all) < 0) {
+    } else if ((memory = text_type(type, bytes)) < 0 || H5Aread(attribute, memory, all) < 0) {
         status = read_error(r, name);
     }
     for (hsize_t i = 0; status == OCT_OK && i < points; i++) texts[i] = all + i * (bytes + 1);
@@ -219,25 +219,27 @@ static oct_status open_dataset(const reader *r, hid_t *set, hid_t at, const char
     for (int i = 0; fits && i < rank; i++) fits = found[i] == dims[i];
     bool typed = file_type < 0 || has_type(type, file_type);
     oct_status status = OCT_OK;
-    if (!typed) status = bad(r, name, "has another number type than the format says");
-    else if (!fits) status = bad(r, name, "does not have the shape that the layer or tensor asks for");
-    else if (!is_stored_here(*set)) status = bad(r, name, "is not stored plainly in this file");
+    if (!typed)
+        status = bad(r, name, "has another number type than the format says");
+    else if (!fits)
+        status = bad(r, name, "does not have the shape that the layer or tensor asks for");
+    else if (!is_stored_here(*set))
+        status = bad(r, name, "is not stored plainly in this file");
     if (space >= 0) H5Sclose(space);
     if (type >= 0) H5Tclose(type);
     if (status != OCT_OK) H5Dclose(*set);
     return status;
 }
 
-/* Room in the arena for count elements of a dataset, all of which the file must really hold: many links to one
- * dataset, or one that was never written, cannot make a small file ask for much memory. */
-static oct_status take_room(const reader *r, hid_t set, const char *name, size_t count, size_t element, void **room)
+/* The file must really hold the `count` elements of a dataset: many links to one dataset, or one that was never
+ * written, cannot make a small file ask for much memory. */
+static oct_status take_budget(const reader *r, hid_t set, const char *name, size_t count, size_t element)
 {
     size_t bytes;
     if (!oct_size_mul(&bytes, count, element) || H5Dget_storage_size(set) < bytes || bytes > *r->budget)
         return bad(r, name, "describes more than the file holds");
     *r->budget -= bytes;
-    *room = oct_arena_alloc(r->arena, count, element);
-    return *room ? OCT_OK : no_memory(r);
+    return OCT_OK;
 }
 
 /* *data = the dataset's numbers in the arena. */
@@ -248,8 +250,9 @@ static oct_status get_dataset(const reader *r, hid_t at, const char *name, hid_t
     size_t count = 1;
     OCT_TRY(open_dataset(r, &set, at, name, file_type, rank, dims));
     for (int i = 0; i < rank; i++) count *= (size_t)dims[i];
-    void *block = NULL;
-    oct_status status = take_room(r, set, name, count, element, &block);
+    oct_status status = take_budget(r, set, name, count, element);
+    void *block = status == OCT_OK ? oct_arena_alloc(r->arena, count, element) : NULL;
+    if (status == OCT_OK && !block) status = no_memory(r);
     if (status == OCT_OK && H5Dread(set, memory_type, H5S_ALL, H5S_ALL, H5P_DEFAULT, block) < 0)
         status = read_error(r, name);
     H5Dclose(set);
@@ -484,13 +487,12 @@ static oct_status read_class_names(const reader *r, hid_t file, oct_int8_spec *s
     hid_t type = H5Dget_type(set), memory = -1;
     size_t bytes = text_bytes(type);
     oct_status status = bytes ? OCT_OK : bad(r, "class_names", "is not fixed-length text of at most 255 bytes");
-    void *texts = NULL;
-    if (status == OCT_OK) status = take_room(r, set, "class_names", (size_t)count, bytes, &texts);
-    char *all = oct_arena_alloc(r->arena, (size_t)count, bytes + 1);
-    const char **names = oct_arena_alloc(r->arena, (size_t)count, sizeof *names);
+    if (status == OCT_OK) status = take_budget(r, set, "class_names", (size_t)count, bytes);
+    char *all = status == OCT_OK ? oct_arena_alloc(r->arena, (size_t)count, bytes + 1) : NULL;
+    const char **names = status == OCT_OK ? oct_arena_alloc(r->arena, (size_t)count, sizeof *names) : NULL;
     if (status == OCT_OK && (!all || !names)) status = no_memory(r);
     if (status == OCT_OK &&
-        ((memory = text_type(bytes)) < 0 || H5Dread(set, memory, H5S_ALL, H5S_ALL, H5P_DEFAULT, all) < 0))
+        ((memory = text_type(type, bytes)) < 0 || H5Dread(set, memory, H5S_ALL, H5S_ALL, H5P_DEFAULT, all) < 0))
         status = read_error(r, "class_names");
     for (hsize_t i = 0; status == OCT_OK && i < count; i++) names[i] = all + i * (bytes + 1);
     spec->class_names = names;
@@ -503,8 +505,8 @@ static oct_status read_class_names(const reader *r, hid_t file, oct_int8_spec *s
 
 static oct_status read_root(const reader *r, hid_t file, oct_int8_spec *spec, uint64_t *checksum)
 {
-    static const char *const attributes[] = {"format", "version", "profile", "tool", "source_digest", "checksum",
-                                             "input", "output", "about", NULL};
+    static const char *const attributes[] = {"format",   "version", "profile", "tool",  "source_digest",
+                                             "checksum", "input",   "output",  "about", NULL};
     static const char *const members[] = {"tensors", "layers", "preprocessing", "class_names", NULL};
     const char *format = NULL;
     int version = 0;
@@ -569,22 +571,30 @@ static oct_status read_model(const reader *r, hid_t file, oct_int8_spec *spec, u
     return status;
 }
 
-oct_status oct_int8_hdf5_read(oct_int8_spec *spec, uint64_t *checksum, oct_arena *arena, const uint8_t *bytes,
-                              size_t size, const char *path, oct_error *error)
+bool oct_int8_hdf5_is(const char *path)
 {
-    enum { GROWTH = 1 << 16 };
-    size_t budget = size;
+    oct_hdf5_silence silence;
+    oct_hdf5_silence_push(&silence);
+    htri_t answer = H5Fis_hdf5(path);
+    oct_hdf5_silence_pop(&silence);
+    return answer > 0;
+}
+
+oct_status oct_int8_hdf5_read(oct_int8_spec *spec, uint64_t *checksum, oct_arena *arena, const char *path,
+                              oct_error *error)
+{
+    size_t budget = 0;
     reader r = {.path = path, .object = "/", .budget = &budget, .arena = arena, .error = error};
+    hsize_t bytes = 0;
     oct_hdf5_silence silence;
     *spec = (oct_int8_spec){0};
     oct_hdf5_silence_push(&silence);
-    hid_t access = H5Pcreate(H5P_FILE_ACCESS), file = -1;
-    if (access >= 0 && H5Pset_fapl_core(access, GROWTH, 0) >= 0 &&
-        H5Pset_file_image(access, (void *)(uintptr_t)bytes, size) >= 0)
-        file = H5Fopen(path, H5F_ACC_RDONLY, access);
-    oct_status status = file < 0 ? read_error(&r, "the file") : read_model(&r, file, spec, checksum);
+    hid_t file = H5Fopen(path, H5F_ACC_RDONLY, H5P_DEFAULT);
+    oct_status status = OCT_OK;
+    if (file < 0 || H5Fget_filesize(file, &bytes) < 0) status = read_error(&r, "the file");
+    budget = bytes < SIZE_MAX ? (size_t)bytes : SIZE_MAX;
+    if (status == OCT_OK) status = read_model(&r, file, spec, checksum);
     if (file >= 0) H5Fclose(file);
-    if (access >= 0) H5Pclose(access);
     oct_hdf5_silence_pop(&silence);
     return status;
 }

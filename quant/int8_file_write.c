@@ -16,12 +16,13 @@ typedef struct writer {
 } writer;
 
 static const char about[] =
-    "Octet int8 model, profile po2: real value = code * 2^-exponent. conv, depthwise, linear: acc = bias + sum(weights * "
-    "input), padding is code 0; output code = clamp(floor(acc * 2^-n + 1/2), limits) with n = exponent of the input + "
-    "exponent of the weights - exponent of the output; scores are acc itself. add and mul work on values and round once; "
-    "concat and rescale round each input; average_pool rounds the exact mean of the pixels inside the image; lookup "
-    "replaces input byte b of channel c by table[c][b]. Weights are out, height, width, in (depthwise: height, width, "
-    "channel); tensors are height, width, channel.";
+    "Octet int8 model, profile po2: real value = code * 2^-exponent. conv, depthwise, linear: acc = bias "
+    "+ sum(weights * input), padding is code 0; output code = clamp(floor(acc * 2^-n + 1/2), limits) "
+    "with n = exponent of the input + exponent of the weights - exponent of the output; scores are acc "
+    "itself. add and mul work on values and round once; concat and rescale round each input; "
+    "average_pool rounds the exact mean of the pixels inside the image; lookup replaces input byte b of "
+    "channel c by table[c][b]. Weights are out, height, width, in (depthwise: height, width, channel); "
+    "tensors are height, width, channel.";
 
 static oct_status write_error(const writer *w, const char *name)
 {
@@ -78,8 +79,8 @@ static oct_status put_text(const writer *w, hid_t at, const char *name, const ch
     return status;
 }
 
-static oct_status put_dataset(const writer *w, hid_t at, const char *name, hid_t file_type, hid_t memory_type, int rank,
-                              const hsize_t *dims, const void *data)
+static oct_status put_dataset(const writer *w, hid_t at, const char *name, hid_t file_type, hid_t memory_type,
+                              int rank, const hsize_t *dims, const void *data)
 {
     hid_t space = H5Screate_simple(rank, dims, NULL);
     hid_t set = H5Dcreate2(at, name, file_type, space, H5P_DEFAULT, w->dataset_plist, H5P_DEFAULT);
@@ -102,7 +103,7 @@ static oct_status put_texts(const writer *w, hid_t at, const char *name, const c
     for (size_t i = 0; i < count; i++) memcpy(all + i * (longest + 1), texts[i], strlen(texts[i]));
     hid_t type = text_type(longest + 1);
     hsize_t dims[1] = {count};
-    oct_status status = type < 0 ? write_error(w, name)
+    oct_status status = type < 0       ? write_error(w, name)
                         : as_attribute ? put_attribute(w, at, name, type, type, count, all)
                                        : put_dataset(w, at, name, type, type, 1, dims, all);
     if (type >= 0) H5Tclose(type);

@@ -45,6 +45,9 @@ typedef struct oct_point {
     float *range;           /* the buffer's four floats */
 } oct_point;
 
+/* Limits of the activation `act` (NULL: infinite), and the clip of a point with them in lo and hi. */
+void oct_activation_limits(const oct_node *act, float *lo, float *hi);
+oct_clip_codes oct_point_clip(const float *range, const oct_node *fq, float act_lo, float act_hi);
 oct_point oct_point_of(const oct_step *step, const oct_node *act, const oct_node *fq);
 
 /* Memory of the functions below. */

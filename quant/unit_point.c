@@ -17,17 +17,23 @@ int oct_unit_input_of(const oct_unit *unit, int32_t id)
     return -1;
 }
 
-oct_point oct_point_of(const oct_step *step, const oct_node *act, const oct_node *fq)
+void oct_activation_limits(const oct_node *act, float *lo, float *hi)
 {
-    oct_point p = {.fq = fq, .act_lo = -INFINITY, .act_hi = INFINITY};
+    *lo = -INFINITY;
+    *hi = INFINITY;
     if (act && act->op == &oct_op_relu) {
-        p.act_lo = 0;
+        *lo = 0;
     } else if (act) {
         const oct_clip_attrs *clip = act->attrs;
-        p.act_lo = clip->lo;
-        p.act_hi = clip->hi;
-        p.observe_clamped = true;
+        *lo = clip->lo;
+        *hi = clip->hi;
     }
+}
+
+oct_point oct_point_of(const oct_step *step, const oct_node *act, const oct_node *fq)
+{
+    oct_point p = {.fq = fq, .observe_clamped = act && act->op != &oct_op_relu};
+    oct_activation_limits(act, &p.act_lo, &p.act_hi);
     if (fq) p.range = step->in[oct_unit_input_of(step->unit, fq->inputs[OCT_FQ_RANGE])]->data;
     return p;
 }
@@ -153,16 +159,19 @@ oct_status oct_point_observe(oct_step *step, const oct_i8_kernels *k, const oct_
     return OCT_OK;
 }
 
+oct_clip_codes oct_point_clip(const float *range, const oct_node *fq, float act_lo, float act_hi)
+{
+    const oct_fake_quant_attrs *attrs = fq->attrs;
+    oct_clip_codes c = oct_range_clip(range, (oct_sign)attrs->sign);
+    float kappa = ldexpf(1, c.exponent);
+    if (act_lo > -INFINITY) c.lo = oct_activation_code(act_lo, kappa, c.lo, c.hi);
+    if (act_hi < INFINITY) c.hi = oct_activation_code(act_hi, kappa, c.lo, c.hi);
+    return c;
+}
+
 oct_clip_codes oct_point_grid(oct_step *step, const oct_point *point)
 {
-    const oct_fake_quant_attrs *attrs = point->fq->attrs;
-    oct_clip_codes c = oct_range_clip(point->range, (oct_sign)attrs->sign);
-    float kappa = ldexpf(1, c.exponent);
-    if (point->act_lo > -INFINITY) {
-        int lo = oct_activation_code(point->act_lo, kappa, c.lo, c.hi);
-        c.lo = lo;
-    }
-    if (point->act_hi < INFINITY) c.hi = oct_activation_code(point->act_hi, kappa, c.lo, c.hi);
+    oct_clip_codes c = oct_point_clip(point->range, point->fq, point->act_lo, point->act_hi);
     step->out->exponent = c.exponent;
     step->out->is_signed = c.is_signed;
     step->out->on_grid = 1;

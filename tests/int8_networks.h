@@ -35,7 +35,8 @@ static inline char *net_name(net *n, const char *stem, int index)
     return oct_arena_strdup(&n->arena, name);
 }
 
-static inline int net_tensor(net *n, oct_int8_kind kind, int height, int width, int channels, int is_signed, int exponent)
+static inline int net_tensor(net *n, oct_int8_kind kind, int height, int width, int channels, int is_signed,
+                             int exponent)
 {
     int t = n->spec.tensor_count++;
     n->tensors[t] = (oct_int8_tensor){.name = net_name(n, "value", t),
@@ -150,9 +151,10 @@ static inline int net_pool(net *n, int input, oct_int8_op op, bool global)
     int pad[4] = {0};
     for (int i = 0; i < 4 && !global; i++) pad[i] = net_pick(n, 0, (i % 2 ? kw : kh) - 1);
     bool max = op == OCT_INT8_MAX_POOL;
-    int out = net_tensor(n, OCT_INT8_CODES, net_side(in.height, pad[0], pad[2], kh, stride, 1),
-                         net_side(in.width, pad[1], pad[3], kw, stride, 1), in.channels,
-                         max ? in.is_signed : net_pick(n, 0, 1), max ? in.exponent : in.exponent + net_pick(n, -2, 2));
+    int out =
+        net_tensor(n, OCT_INT8_CODES, net_side(in.height, pad[0], pad[2], kh, stride, 1),
+                   net_side(in.width, pad[1], pad[3], kw, stride, 1), in.channels,
+                   max ? in.is_signed : net_pick(n, 0, 1), max ? in.exponent : in.exponent + net_pick(n, -2, 2));
     oct_int8_layer *l = net_layer(n, op, input, out);
     l->kernel_h = kh, l->kernel_w = kw, l->stride_h = l->stride_w = stride, l->dilation_h = l->dilation_w = 1;
     l->pad_top = pad[0], l->pad_left = pad[1], l->pad_bottom = pad[2], l->pad_right = pad[3];
@@ -176,7 +178,8 @@ static inline int net_join(net *n, oct_int8_op op, int input)
         if (op == OCT_INT8_CONCAT) channels += n->tensors[inputs[count]].channels;
     }
     int other = n->tensors[inputs[1]].exponent;
-    int exponent = op == OCT_INT8_MUL ? in.exponent + other - 8 + net_pick(n, -1, 1) : in.exponent + net_pick(n, -2, 2);
+    int exponent =
+        op == OCT_INT8_MUL ? in.exponent + other - 8 + net_pick(n, -1, 1) : in.exponent + net_pick(n, -2, 2);
     int out = net_tensor(n, OCT_INT8_CODES, in.height, in.width, channels, net_pick(n, 0, 1), exponent);
     oct_int8_layer *l = net_layer(n, op, input, out);
     memcpy(l->inputs, inputs, sizeof inputs);
@@ -189,8 +192,8 @@ static inline int net_join(net *n, oct_int8_op op, int input)
 static inline int net_lookup(net *n, int input, bool shared)
 {
     oct_int8_tensor in = n->tensors[input];
-    int rows = shared ? 1 : in.channels, out = net_tensor(n, OCT_INT8_CODES, in.height, in.width, in.channels,
-                                                          net_pick(n, 0, 1), net_pick(n, 0, 7));
+    int rows = shared ? 1 : in.channels,
+        out = net_tensor(n, OCT_INT8_CODES, in.height, in.width, in.channels, net_pick(n, 0, 1), net_pick(n, 0, 7));
     oct_int8_layer *l = net_layer(n, OCT_INT8_LOOKUP, input, out);
     uint8_t *table = oct_arena_alloc(&n->arena, (size_t)rows, 256);
     for (int i = 0; i < rows * 256; i++) table[i] = (uint8_t)net_pick(n, 0, 255);

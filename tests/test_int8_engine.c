@@ -43,8 +43,8 @@ static bool inside(const oct_int8_tensor *t, int y, int x)
     return y >= 0 && x >= 0 && y < t->height && x < t->width;
 }
 
-static int64_t plain_conv_sum(const oct_int8_layer *l, const oct_int8_tensor *in, const int32_t *x, int outputs, int oy,
-                              int ox, int o)
+static int64_t plain_conv_sum(const oct_int8_layer *l, const oct_int8_tensor *in, const int32_t *x, int outputs,
+                              int oy, int ox, int o)
 {
     int per = in->channels / l->groups, group = o / (outputs / l->groups);
     int64_t sum = l->bias[o];
@@ -75,14 +75,16 @@ static void plain_weights(const oct_int8_spec *spec, const oct_int8_layer *l, in
                 int64_t acc = 0;
                 if (l->op == OCT_INT8_LINEAR) {
                     acc = l->bias[o];
-                    for (int i = 0; i < values; i++) acc += (int64_t)l->weights[(size_t)o * (size_t)values + (size_t)i] * x[i];
+                    for (int i = 0; i < values; i++)
+                        acc += (int64_t)l->weights[(size_t)o * (size_t)values + (size_t)i] * x[i];
                 } else {
                     acc = plain_conv_sum(l, in, x, out->channels, oy, ox, o);
                 }
                 int kw = l->weight_exponents[l->weight_exponent_count == 1 ? 0 : o];
-                y[at(out, oy, ox, o)] = out->kind == OCT_INT8_SCORES
-                                            ? (int32_t)acc
-                                            : plain_round(acc, in->exponent + kw - out->exponent, 1, l->out_lo, l->out_hi);
+                y[at(out, oy, ox, o)] =
+                    out->kind == OCT_INT8_SCORES
+                        ? (int32_t)acc
+                        : plain_round(acc, in->exponent + kw - out->exponent, 1, l->out_lo, l->out_hi);
             }
         }
     }
@@ -105,9 +107,9 @@ static void plain_pool(const oct_int8_spec *spec, const oct_int8_layer *l, int32
                         if (v > most) most = v;
                     }
                 }
-                y[at(out, oy, ox, c)] = l->op == OCT_INT8_MAX_POOL
-                                            ? (int32_t)most
-                                            : plain_round(sum, in->exponent - out->exponent, count, l->out_lo, l->out_hi);
+                y[at(out, oy, ox, c)] = l->op == OCT_INT8_MAX_POOL ? (int32_t)most
+                                                                   : plain_round(sum, in->exponent - out->exponent,
+                                                                                 count, l->out_lo, l->out_hi);
             }
         }
     }
@@ -131,8 +133,8 @@ static void plain_join(const oct_int8_spec *spec, const oct_int8_layer *l, int32
         const oct_int8_tensor *t = &spec->tensors[l->inputs[j]];
         for (int p = 0; p < t->height * t->width; p++)
             for (int c = 0; c < t->channels; c++)
-                y[p * out->channels + channel + c] = plain_round(values[l->inputs[j]][p * t->channels + c],
-                                                                 t->exponent - out->exponent, 1, l->out_lo, l->out_hi);
+                y[p * out->channels + channel + c] = plain_round(
+                    values[l->inputs[j]][p * t->channels + c], t->exponent - out->exponent, 1, l->out_lo, l->out_hi);
         channel += t->channels;
     }
 }
@@ -172,9 +174,9 @@ static void plain_run(const oct_int8_spec *spec, int32_t *const *values)
 
 typedef struct truth {
     const oct_int8_spec *spec;
-    uint8_t *input;             /* [BATCH] images of the input tensor */
+    uint8_t *input; /* [BATCH] images of the input tensor */
     int32_t *values[NET_MAX][BATCH];
-    size_t seen, differing;     /* by the observer */
+    size_t seen, differing; /* by the observer */
     int tensors;
 } truth;
 
@@ -248,7 +250,8 @@ static void check_model(const oct_int8_model *model, truth *t, int32_t *scores, 
     size_t outputs = oct_int8_tensor_elements(&t->spec->tensors[t->spec->output]);
     for (int threads = 1; threads <= 4; threads += thorough ? 1 : 2) {
         oct_int8_state *state;
-        CU_ASSERT_TRUE_FATAL(test_is_ok(&error, oct_int8_state_create(&state, model, BATCH, threads, &error), "state"));
+        CU_ASSERT_TRUE_FATAL(
+            test_is_ok(&error, oct_int8_state_create(&state, model, BATCH, threads, &error), "state"));
         for (int count = 1; count <= BATCH; count += thorough || count == BATCH - 1 ? 1 : BATCH - 2) {
             memset(scores, 0x55, BATCH * outputs * sizeof *scores);
             CU_ASSERT_EQUAL(run_any(state, model, t->input, count, scores), OCT_OK);
@@ -275,8 +278,8 @@ static void check_all_levels(net *n, bool thorough)
     }
     truth t;
     truth_make(&t, n);
-    int32_t *scores = oct_arena_alloc(
-        &n->arena, BATCH * oct_int8_tensor_elements(&n->spec.tensors[n->spec.output]), sizeof *scores);
+    int32_t *scores = oct_arena_alloc(&n->arena, BATCH * oct_int8_tensor_elements(&n->spec.tensors[n->spec.output]),
+                                      sizeof *scores);
     for (int level = 0; oct_cpu_level_name(level); level++) {
         uint32_t mask;
         CU_ASSERT_EQUAL(oct_cpu_parse(&mask, oct_cpu_level_name(level), &error), OCT_OK);
@@ -347,7 +350,8 @@ static void run_large_layers_match_plain_model(void)
     for (int i = 0; i < n.spec.tensor_count; i++)
         values[i] = oct_arena_alloc(&n.arena, oct_int8_tensor_elements(&n.tensors[i]), sizeof(int32_t));
     fill_input(&n, input, &n.tensors[0], 3);
-    for (size_t i = 0; i < oct_int8_tensor_elements(&n.tensors[0]); i++) values[0][i] = as_code(&n.tensors[0], input[i]);
+    for (size_t i = 0; i < oct_int8_tensor_elements(&n.tensors[0]); i++)
+        values[0][i] = as_code(&n.tensors[0], input[i]);
     plain_run(&n.spec, values);
     memcpy(first, values[n.spec.output], sizeof first);
     for (int threads = 1; threads <= 3; threads++) {
@@ -386,15 +390,15 @@ static void check_pair(oct_int8_op op, int ka, int kb, int ko)
 
 static void run_exponents_far_apart_match_plain_model(void)
 {
-    static const int pairs[][3] = {{0, 22, 22}, {0, 23, 23}, {40, 0, 0}, {0, 40, 8}, {30, -10, -22},
-                                   {0, 0, 31}, {-3, 5, 25}, {20, 20, -42}, {5, 5, 5}, {21, 0, 30}};
+    static const int pairs[][3] = {{0, 22, 22}, {0, 23, 23}, {40, 0, 0},    {0, 40, 8}, {30, -10, -22},
+                                   {0, 0, 31},  {-3, 5, 25}, {20, 20, -42}, {5, 5, 5},  {21, 0, 30}};
     for (size_t i = 0; i < sizeof pairs / sizeof pairs[0]; i++)
         check_pair(OCT_INT8_ADD, pairs[i][0], pairs[i][1], pairs[i][2]);
     static const int products[][3] = {{10, 10, 51}, {20, 20, -22}, {5, 5, 2}, {60, -60, 0}, {60, 55, 53}};
     for (size_t i = 0; i < sizeof products / sizeof products[0]; i++)
         check_pair(OCT_INT8_MUL, products[i][0], products[i][1], products[i][2]);
-    for (int shift = -31; shift <= 62; shift += 3) check_pair(OCT_INT8_RESCALE, shift > 31 ? 31 : 0, 0,
-                                                              shift > 31 ? 31 - shift : -shift);
+    for (int shift = -31; shift <= 62; shift += 3)
+        check_pair(OCT_INT8_RESCALE, shift > 31 ? 31 : 0, 0, shift > 31 ? 31 - shift : -shift);
 }
 
 /* ---- public calls ---- */
@@ -455,11 +459,11 @@ static void argmax_exponents_per_channel_compares_exactly(void)
         int32_t scores[5];
         int best, second;
     } cases[] = {
-        {{3, 3 * 1024, 0, INT32_MAX, 3}, 0, 1},               /* ties: lowest first */
-        {{3, 3 * 1024 + 1, 0, 0, 3}, 1, 0},                   /* one unit of 2^-10 decides */
-        {{INT32_MAX, 0, 1, 0, INT32_MAX}, 2, 0},              /* 2^50 beats 2^31 */
-        {{-1, -1, -1, -1, -1}, 3, 1},                         /* the smallest step below zero wins */
-        {{INT32_MIN, 0, 0, INT32_MIN, 0}, 1, 2},              /* zeros tie across any exponents */
+        {{3, 3 * 1024, 0, INT32_MAX, 3}, 0, 1},  /* ties: lowest first */
+        {{3, 3 * 1024 + 1, 0, 0, 3}, 1, 0},      /* one unit of 2^-10 decides */
+        {{INT32_MAX, 0, 1, 0, INT32_MAX}, 2, 0}, /* 2^50 beats 2^31 */
+        {{-1, -1, -1, -1, -1}, 3, 1},            /* the smallest step below zero wins */
+        {{INT32_MIN, 0, 0, INT32_MIN, 0}, 1, 2}, /* zeros tie across any exponents */
         {{0, 0, INT32_MIN, 1, 0}, 3, 0},
     };
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
@@ -556,7 +560,8 @@ static void run_bad_arguments_are_refused_with_a_message(void)
     CU_ASSERT_TRUE(oct_int8_state_bytes(state) > 0);
     oct_int8_state_destroy(state);
     oct_int8_model *model;
-    CU_ASSERT_EQUAL(oct_int8_open(&model, o.bytes, o.size, &(oct_int8_options){.cpu = "mmx"}, &error), OCT_ERR_ARGUMENT);
+    CU_ASSERT_EQUAL(oct_int8_open(&model, o.bytes, o.size, &(oct_int8_options){.cpu = "mmx"}, &error),
+                    OCT_ERR_ARGUMENT);
     CU_ASSERT_PTR_NULL(model);
     close_small(&o);
 }
@@ -590,26 +595,108 @@ typedef struct fault {
     void (*make)(net *n, oct_int8_layer *conv, oct_int8_layer *head);
 } fault;
 
-static void fault_kernel(net *n, oct_int8_layer *c, oct_int8_layer *h) { (void)n, (void)h; c->kernel_h = 0; }
-static void fault_stride(net *n, oct_int8_layer *c, oct_int8_layer *h) { (void)n, (void)h; c->stride_w = -1; }
-static void fault_shape(net *n, oct_int8_layer *c, oct_int8_layer *h) { (void)h; n->tensors[c->output].height++; }
-static void fault_pad(net *n, oct_int8_layer *c, oct_int8_layer *h) { (void)n, (void)h; c->pad_top = 30000; }
-static void fault_groups(net *n, oct_int8_layer *c, oct_int8_layer *h) { (void)n, (void)h; c->groups = 7; }
-static void fault_input(net *n, oct_int8_layer *c, oct_int8_layer *h) { (void)n, (void)h; c->inputs[0] = 4000; }
-static void fault_order(net *n, oct_int8_layer *c, oct_int8_layer *h) { (void)n; c->inputs[0] = h->inputs[0]; }
-static void fault_output(net *n, oct_int8_layer *c, oct_int8_layer *h) { (void)n; h->output = c->output; }
-static void fault_limits(net *n, oct_int8_layer *c, oct_int8_layer *h) { (void)n, (void)h; c->out_hi = 256; }
-static void fault_order_limits(net *n, oct_int8_layer *c, oct_int8_layer *h) { (void)n, (void)h; c->out_lo = 9; c->out_hi = 8; }
-static void fault_name(net *n, oct_int8_layer *c, oct_int8_layer *h) { (void)n; h->name = c->name; }
-static void fault_exponent(net *n, oct_int8_layer *c, oct_int8_layer *h) { (void)h; n->tensors[c->output].exponent = 61; }
-static void fault_score(net *n, oct_int8_layer *c, oct_int8_layer *h) { (void)c; n->tensors[h->output].exponents = NULL; n->tensors[h->output].exponent = 1; }
-static void fault_bias(net *n, oct_int8_layer *c, oct_int8_layer *h) { (void)n, (void)h; ((int32_t *)(uintptr_t)c->bias)[1] = 1 << 30; }
-static void fault_code(net *n, oct_int8_layer *c, oct_int8_layer *h) { (void)n, (void)h; ((int8_t *)(uintptr_t)c->weights)[5] = -128; }
-static void fault_missing(net *n, oct_int8_layer *c, oct_int8_layer *h) { (void)n, (void)h; c->weights = NULL; }
-static void fault_table(net *n, oct_int8_layer *c, oct_int8_layer *h) { (void)c, (void)h; n->layers[0].table_rows = 2; }
-static void fault_profile(net *n, oct_int8_layer *c, oct_int8_layer *h) { (void)c, (void)h; n->spec.profile = "affine"; }
-static void fault_size(net *n, oct_int8_layer *c, oct_int8_layer *h) { (void)c, (void)h; n->tensors[0].height = n->tensors[0].width = 32768; }
-static void fault_classes(net *n, oct_int8_layer *c, oct_int8_layer *h) { (void)c, (void)h; n->spec.class_count = 3; }
+static void fault_kernel(net *n, oct_int8_layer *c, oct_int8_layer *h)
+{
+    (void)n, (void)h;
+    c->kernel_h = 0;
+}
+static void fault_stride(net *n, oct_int8_layer *c, oct_int8_layer *h)
+{
+    (void)n, (void)h;
+    c->stride_w = -1;
+}
+static void fault_shape(net *n, oct_int8_layer *c, oct_int8_layer *h)
+{
+    (void)h;
+    n->tensors[c->output].height++;
+}
+static void fault_pad(net *n, oct_int8_layer *c, oct_int8_layer *h)
+{
+    (void)n, (void)h;
+    c->pad_top = 30000;
+}
+static void fault_groups(net *n, oct_int8_layer *c, oct_int8_layer *h)
+{
+    (void)n, (void)h;
+    c->groups = 7;
+}
+static void fault_input(net *n, oct_int8_layer *c, oct_int8_layer *h)
+{
+    (void)n, (void)h;
+    c->inputs[0] = 4000;
+}
+static void fault_order(net *n, oct_int8_layer *c, oct_int8_layer *h)
+{
+    (void)n;
+    c->inputs[0] = h->inputs[0];
+}
+static void fault_output(net *n, oct_int8_layer *c, oct_int8_layer *h)
+{
+    (void)n;
+    h->output = c->output;
+}
+static void fault_limits(net *n, oct_int8_layer *c, oct_int8_layer *h)
+{
+    (void)n, (void)h;
+    c->out_hi = 256;
+}
+static void fault_order_limits(net *n, oct_int8_layer *c, oct_int8_layer *h)
+{
+    (void)n, (void)h;
+    c->out_lo = 9;
+    c->out_hi = 8;
+}
+static void fault_name(net *n, oct_int8_layer *c, oct_int8_layer *h)
+{
+    (void)n;
+    h->name = c->name;
+}
+static void fault_exponent(net *n, oct_int8_layer *c, oct_int8_layer *h)
+{
+    (void)h;
+    n->tensors[c->output].exponent = 61;
+}
+static void fault_score(net *n, oct_int8_layer *c, oct_int8_layer *h)
+{
+    (void)c;
+    n->tensors[h->output].exponents = NULL;
+    n->tensors[h->output].exponent = 1;
+}
+static void fault_bias(net *n, oct_int8_layer *c, oct_int8_layer *h)
+{
+    (void)n, (void)h;
+    ((int32_t *)(uintptr_t)c->bias)[1] = 1 << 30;
+}
+static void fault_code(net *n, oct_int8_layer *c, oct_int8_layer *h)
+{
+    (void)n, (void)h;
+    ((int8_t *)(uintptr_t)c->weights)[5] = -128;
+}
+static void fault_missing(net *n, oct_int8_layer *c, oct_int8_layer *h)
+{
+    (void)n, (void)h;
+    c->weights = NULL;
+}
+static void fault_table(net *n, oct_int8_layer *c, oct_int8_layer *h)
+{
+    (void)c, (void)h;
+    n->layers[0].table_rows = 2;
+}
+static void fault_profile(net *n, oct_int8_layer *c, oct_int8_layer *h)
+{
+    (void)c, (void)h;
+    n->spec.profile = "affine";
+}
+static void fault_size(net *n, oct_int8_layer *c, oct_int8_layer *h)
+{
+    (void)c, (void)h;
+    n->tensors[0].height = n->tensors[0].width = 32768;
+}
+static void fault_classes(net *n, oct_int8_layer *c, oct_int8_layer *h)
+{
+    (void)c, (void)h;
+    n->spec.class_count = 3;
+}
 static void fault_shift(net *n, oct_int8_layer *c, oct_int8_layer *h)
 {
     (void)h;
@@ -849,21 +936,20 @@ static void image_other_versions_and_profiles_are_unsupported(void)
 
 /* ---- the library on its own ---- */
 
-static const char program[] =
-    "#include \"quant/int8/octet_int8.h\"\n"
-    "#include <stdio.h>\n"
-    "int main(void)\n"
-    "{\n"
-    "    oct_error error = {OCT_OK, \"\"};\n"
-    "    oct_int8_model *model;\n"
-    "    oct_int8_state *state;\n"
-    "    if (oct_int8_open(&model, \"nothing\", 7, NULL, &error) == OCT_OK) return 1;\n"
-    "    if (oct_int8_state_create(&state, model, 0, 1, &error) == OCT_OK) return 1;\n"
-    "    puts(error.message);\n"
-    "    oct_int8_state_destroy(state);\n"
-    "    oct_int8_close(model);\n"
-    "    return 0;\n"
-    "}\n";
+static const char program[] = "#include \"quant/int8/octet_int8.h\"\n"
+                              "#include <stdio.h>\n"
+                              "int main(void)\n"
+                              "{\n"
+                              "    oct_error error = {OCT_OK, \"\"};\n"
+                              "    oct_int8_model *model;\n"
+                              "    oct_int8_state *state;\n"
+                              "    if (oct_int8_open(&model, \"nothing\", 7, NULL, &error) == OCT_OK) return 1;\n"
+                              "    if (oct_int8_state_create(&state, model, 0, 1, &error) == OCT_OK) return 1;\n"
+                              "    puts(error.message);\n"
+                              "    oct_int8_state_destroy(state);\n"
+                              "    oct_int8_close(model);\n"
+                              "    return 0;\n"
+                              "}\n";
 
 static void link_with(const char *compiler, const char *suffix)
 {
@@ -880,8 +966,9 @@ static void link_with(const char *compiler, const char *suffix)
     CU_ASSERT_PTR_NOT_NULL_FATAL(file);
     fputs(program, file);
     fclose(file);
-    snprintf(command, sizeof command, "%s -Wall -Wextra -Werror -I. %s %s -lm -fopenmp -o %s/program && %s/program >/dev/null",
-             compiler, source, library, folder, folder);
+    snprintf(command, sizeof command,
+             "%s -Wall -Wextra -Werror -I. %s %s -lm -fopenmp -o %s/program && %s/program >/dev/null", compiler,
+             source, library, folder, folder);
     CU_ASSERT_EQUAL(system(command), 0);
 }
 

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause
- * The loader: order, the same batches whatever the workers, seeking, epoch sizes, unreadable images, shutdown. */
+ * The loader: order, the same batches whatever the workers, seeking, epoch sizes, unreadable images,
+ * shutdown. */
 #include "datasets/loader.h"
 
 #include <hdf5.h>
@@ -57,7 +58,8 @@ static const char *image_folder(const int *bad, int bad_count)
     for (int i = 0; i < IMAGES; i++) {
         int is_bad = 0;
         for (int b = 0; b < bad_count; b++) is_bad = is_bad || bad[b] == i;
-        snprintf(name, sizeof name, "train/%s/%04d.%s", i < IMAGES / 2 ? "a" : "b", i, is_bad ? "jpg" : "bmp");
+        snprintf(name, sizeof name, "train/%s/%04d.%s", i < IMAGES / 2 ? "a" : "b", i,
+                 is_bad ? "jpg" : "bmp");
         if (is_bad)
             write_file(root, name, "no image", 8);
         else
@@ -70,7 +72,8 @@ static const char *image_folder(const int *bad, int bad_count)
 static const char *idx_folder(void)
 {
     const char *root = test_folder();
-    static uint8_t images[16 + IMAGES * SIDE * SIDE] = {0, 0, 8, 3, 0, 0, 0, IMAGES, 0, 0, 0, SIDE, 0, 0, 0, SIDE};
+    static uint8_t images[16 + IMAGES * SIDE * SIDE] = {0, 0, 8, 3,    0, 0, 0, IMAGES,
+                                                        0, 0, 0, SIDE, 0, 0, 0, SIDE};
     static uint8_t labels[8 + IMAGES] = {0, 0, 8, 1, 0, 0, 0, IMAGES};
     for (size_t i = 16; i < sizeof images; i++) images[i] = (uint8_t)((uint32_t)i * 2654435761u >> 20);
     for (int i = 0; i < IMAGES; i++) labels[8 + i] = (uint8_t)i;
@@ -162,9 +165,14 @@ static void next_any_number_of_workers_gives_the_same_bytes(void)
         oct_dataset *set = open_set(ctx, paths[p]);
         for (int workers = 1; workers <= 3; workers++) {
             for (int cached = 0; cached < 2; cached++) {
-                oct_loader *loader = create(ctx, set, (oct_loader_options){.batch_size = 10, .training = 1, .seed = 7,
-                                                        .augment = OCT_AUGMENT_CIFAR, .size = p == 1 ? 6 : 8,
-                                                        .workers = workers, .cache_bytes = cached ? 0 : 1});
+                oct_loader *loader = create(ctx, set,
+                                            (oct_loader_options){.batch_size = 10,
+                                                                 .training = 1,
+                                                                 .seed = 7,
+                                                                 .augment = OCT_AUGMENT_CIFAR,
+                                                                 .size = p == 1 ? 6 : 8,
+                                                                 .workers = workers,
+                                                                 .cache_bytes = cached ? 0 : 1});
                 CU_ASSERT_EQUAL(oct_loader_batches(loader), 10);
                 for (uint64_t epoch = 0; epoch < 2; epoch++) {
                     run_epoch(&found, ctx, loader, epoch, 0);
@@ -192,8 +200,10 @@ static void start_in_the_middle_gives_the_rest_of_the_epoch(void)
     oct_ctx *ctx = test_ctx();
     oct_dataset *set = open_set(ctx, idx_folder());
     for (int workers = 1; workers <= 3; workers++) {
-        oct_loader *loader = create(ctx, set, (oct_loader_options){.batch_size = 4, .training = 1, .seed = 1,
-                                                .augment = OCT_AUGMENT_CIFAR, .workers = workers});
+        oct_loader *loader = create(
+            ctx, set,
+            (oct_loader_options){
+                .batch_size = 4, .training = 1, .seed = 1, .augment = OCT_AUGMENT_CIFAR, .workers = workers});
         run_epoch(&whole, ctx, loader, 5, 0);
         CU_ASSERT_EQUAL_FATAL(whole.batches, 25);
         static const int starts[] = {7, 24, 25, 0};
@@ -205,8 +215,10 @@ static void start_in_the_middle_gives_the_rest_of_the_epoch(void)
             for (int i = 0; i < s; i++) ASSERT_OK(ctx, oct_loader_next(loader, &batch));
             run_epoch(&rest, ctx, loader, 5, first);
             CU_ASSERT_EQUAL_FATAL(rest.batches, 25 - first);
-            CU_ASSERT_EQUAL(memcmp(rest.digests, whole.digests + first, sizeof(uint64_t) * (size_t)(25 - first)), 0);
-            CU_ASSERT_EQUAL(memcmp(rest.firsts, whole.firsts + first, sizeof(int64_t) * (size_t)(25 - first)), 0);
+            CU_ASSERT_EQUAL(
+                memcmp(rest.digests, whole.digests + first, sizeof(uint64_t) * (size_t)(25 - first)), 0);
+            CU_ASSERT_EQUAL(memcmp(rest.firsts, whole.firsts + first, sizeof(int64_t) * (size_t)(25 - first)),
+                            0);
             if (rest.batches) CU_ASSERT_EQUAL(rest.firsts[0], 4 * first);
         }
         CU_ASSERT_EQUAL(oct_loader_start(loader, 0, 26), OCT_ERR_ARGUMENT);
@@ -235,8 +247,8 @@ static void order_training_is_a_permutation_per_epoch_and_seed(void)
     oct_dataset *set = open_set(ctx, idx_folder());
     int most;
     for (uint64_t seed = 0; seed < 3; seed++) {
-        oct_loader *loader = create(ctx, set, (oct_loader_options){.batch_size = 16, .training = 1, .seed = seed,
-                                                .drop_last = -1});
+        oct_loader *loader = create(
+            ctx, set, (oct_loader_options){.batch_size = 16, .training = 1, .seed = seed, .drop_last = -1});
         run_epoch(&a, ctx, loader, 0, 0);
         run_epoch(&b, ctx, loader, 1, 0);
         CU_ASSERT_EQUAL(a.samples, IMAGES);
@@ -255,7 +267,8 @@ static void order_evaluation_is_the_file_order_and_untouched(void)
 {
     oct_ctx *ctx = test_ctx();
     oct_dataset *set = open_set(ctx, idx_folder());
-    oct_loader *loader = create(ctx, set, (oct_loader_options){.batch_size = 25, .augment = OCT_AUGMENT_CIFAR});
+    oct_loader *loader =
+        create(ctx, set, (oct_loader_options){.batch_size = 25, .augment = OCT_AUGMENT_CIFAR});
     CU_ASSERT_EQUAL(oct_loader_batches(loader), 5);
     CU_ASSERT_EQUAL(oct_loader_samples(loader), IMAGES);
     ASSERT_OK(ctx, oct_loader_start(loader, 0, 0));
@@ -267,7 +280,7 @@ static void order_evaluation_is_the_file_order_and_untouched(void)
         for (int i = 0; i < batch.count; i++) {
             oct_view view;
             CU_ASSERT_EQUAL(batch.labels[i], (int32_t)g + i);
-            CU_ASSERT_TRUE(oct_dataset_peek(set, OCT_TRAIN, g + i, &view));
+            CU_ASSERT_TRUE(oct_dataset_peek(set, OCT_SPLIT_TRAIN, g + i, &view));
             CU_ASSERT_EQUAL(memcmp(batch.images + i * SIDE * SIDE, view.pixels, SIDE * SIDE), 0);
         }
     }
@@ -281,8 +294,9 @@ static void next_transforms_with_the_documented_stream(void)
 {
     oct_ctx *ctx = test_ctx();
     oct_dataset *set = open_set(ctx, idx_folder());
-    oct_loader *loader = create(ctx, set, (oct_loader_options){.batch_size = 20, .training = 1, .seed = 11,
-                                            .augment = OCT_AUGMENT_CIFAR});
+    oct_loader *loader = create(
+        ctx, set,
+        (oct_loader_options){.batch_size = 20, .training = 1, .seed = 11, .augment = OCT_AUGMENT_CIFAR});
     oct_batch batch;
     oct_transform transform = {SIDE, OCT_AUGMENT_CIFAR, 1};
     oct_transform_scratch scratch = {0};
@@ -292,7 +306,7 @@ static void next_transforms_with_the_documented_stream(void)
         for (int i = 0; i < batch.count; i++) {
             oct_view view;
             oct_rng rng = oct_rng_start(11, OCT_RNG_AUGMENT, 3, (uint64_t)batch.first + (uint64_t)i);
-            CU_ASSERT_TRUE_FATAL(oct_dataset_peek(set, OCT_TRAIN, batch.samples[i], &view));
+            CU_ASSERT_TRUE_FATAL(oct_dataset_peek(set, OCT_SPLIT_TRAIN, batch.samples[i], &view));
             ASSERT_OK(ctx, oct_transform_apply(expected, &transform, view, &rng, &scratch, &ctx->error));
             CU_ASSERT_EQUAL(memcmp(batch.images + i * SIDE * SIDE, expected, sizeof expected), 0);
             CU_ASSERT_EQUAL(batch.labels[i], (int32_t)batch.samples[i]);
@@ -314,12 +328,16 @@ static void epoch_size_counts_and_shares_are_kept(void)
         int training, drop;
         int64_t samples;
     } table[] = {
-        {0, 1, 0, 100}, {0, 1, -1, 103}, {0, 0, 0, 103},  {0, 0, 1, 100}, {0.5, 1, -1, 52},  {1, 1, -1, 103},
-        {500, 1, 0, 500}, {7, 1, 0, 7},  {0.001, 1, 0, 1}, {7, 0, 0, 7},  {0.5, 0, 0, 52}, {500, 0, 0, 103},
+        {0, 1, 0, 100},   {0, 1, -1, 103}, {0, 0, 0, 103},   {0, 0, 1, 100},
+        {0.5, 1, -1, 52}, {1, 1, -1, 103}, {500, 1, 0, 500}, {7, 1, 0, 7},
+        {0.001, 1, 0, 1}, {7, 0, 0, 7},    {0.5, 0, 0, 52},  {500, 0, 0, 103},
     };
     for (size_t i = 0; i < sizeof table / sizeof table[0]; i++) {
-        oct_loader *loader = create(ctx, set, (oct_loader_options){.batch_size = 10, .training = table[i].training,
-                                                .epoch_size = table[i].size, .drop_last = table[i].drop});
+        oct_loader *loader = create(ctx, set,
+                                    (oct_loader_options){.batch_size = 10,
+                                                         .training = table[i].training,
+                                                         .epoch_size = table[i].size,
+                                                         .drop_last = table[i].drop});
         run_epoch(&record, ctx, loader, 0, 0);
         CU_ASSERT_EQUAL(record.samples, table[i].samples);
         CU_ASSERT_EQUAL(oct_loader_samples(loader), table[i].samples);
@@ -353,7 +371,8 @@ static void unreadable_in_training_are_replaced_and_named(void)
         for (int i = 0; i < batch.count; i++) {
             int64_t place = batch.first + i;
             uint32_t expected = record.order[place];
-            for (int t = 1; expected == 3 || (expected >= 50 && expected <= 52) || expected == 102; t++, replaced++)
+            for (int t = 1; expected == 3 || (expected >= 50 && expected <= 52) || expected == 102;
+                 t++, replaced++)
                 expected = record.order[(place + t) % IMAGES];
             CU_ASSERT_EQUAL(batch.samples[i], expected);
             CU_ASSERT_EQUAL(batch.images[i * SIDE * SIDE * 3], level_of((int)expected));
@@ -448,8 +467,12 @@ static void destroy_in_the_middle_of_an_epoch_returns(void)
     oct_ctx *ctx = test_ctx();
     oct_dataset *set = open_set(ctx, idx_folder());
     for (int i = 0; i < 60; i++) {
-        oct_loader *loader = create(ctx, set, (oct_loader_options){.batch_size = 3, .size = 20 + i, .training = 1,
-                                                .augment = OCT_AUGMENT_IMAGENET, .workers = 1 + i % 4});
+        oct_loader *loader = create(ctx, set,
+                                    (oct_loader_options){.batch_size = 3,
+                                                         .size = 20 + i,
+                                                         .training = 1,
+                                                         .augment = OCT_AUGMENT_IMAGENET,
+                                                         .workers = 1 + i % 4});
         oct_batch batch;
         if (i % 5) ASSERT_OK(ctx, oct_loader_start(loader, 0, 0));
         for (int n = 1; n < i % 5; n++) ASSERT_OK(ctx, oct_loader_next(loader, &batch));
@@ -471,7 +494,7 @@ static void create_bad_options_are_refused(void)
         {{.batch_size = 0, .size = 8}, "batch size"},
         {{.batch_size = 4}, "image size is needed"},
         {{.batch_size = 4, .size = -1}, "size"},
-        {{.batch_size = 4, .size = 8, .split = OCT_TEST}, "no test samples"},
+        {{.batch_size = 4, .size = 8, .split = OCT_SPLIT_TEST}, "no test samples"},
         {{.batch_size = 4, .size = 8, .workers = 65}, "workers"},
         {{.batch_size = 4, .size = 8, .epoch_size = -0.5}, "epoch size"},
         {{.batch_size = 4, .size = 8, .augment = (oct_augment)9}, "augment"},
@@ -522,8 +545,10 @@ static void next_on_cifar10_folders_serves_shuffled_batches(void)
     if (!path) SKIP("no cifar10 folder under OCTET_DATA");
     oct_ctx *ctx = test_ctx();
     oct_dataset *set = open_set(ctx, path);
-    oct_loader *loader = create(ctx, set, (oct_loader_options){.batch_size = 128, .size = 32, .training = 1,
-                                            .augment = OCT_AUGMENT_CIFAR, .seed = 1});
+    oct_loader *loader =
+        create(ctx, set,
+               (oct_loader_options){
+                   .batch_size = 128, .size = 32, .training = 1, .augment = OCT_AUGMENT_CIFAR, .seed = 1});
     CU_ASSERT_EQUAL(oct_loader_batches(loader), 390);
     ASSERT_OK(ctx, oct_loader_start(loader, 0, 200));
     oct_batch batch;

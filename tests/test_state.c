@@ -9,6 +9,8 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #include "autograd/base/file.h"
 #include "autograd/base/memory.h"
@@ -99,15 +101,18 @@ static bool same_node(const oct_node *a, const oct_node *b)
     return !a->op || !a->op->attr_bytes || !memcmp(a->attrs, b->attrs, a->op->attr_bytes);
 }
 
+static bool same_floats(const oct_flat *a, const oct_flat *b)
+{
+    return a->count == b->count && (!a->count || !memcmp(a->data, b->data, a->count * sizeof *a->data));
+}
+
 static bool same_graph(const oct_graph *a, const oct_graph *b)
 {
-    if (a->node_count != b->node_count || a->seed != b->seed || a->param_nodes != b->param_nodes ||
-        a->params.count != b->params.count || a->buffers.count != b->buffers.count)
+    if (a->node_count != b->node_count || a->seed != b->seed || a->param_nodes != b->param_nodes)
         return false;
     for (int32_t i = 0; i < a->node_count; i++)
         if (!same_node(a->nodes[i], b->nodes[i]) || a->order[i] != b->order[i]) return false;
-    return !memcmp(a->params.data, b->params.data, a->params.count * sizeof(float)) &&
-           !memcmp(a->buffers.data, b->buffers.data, a->buffers.count * sizeof(float));
+    return same_floats(&a->params, &b->params) && same_floats(&a->buffers, &b->buffers);
 }
 
 static void write_then_read_gives_the_same_graph_bit_for_bit(void)
@@ -117,7 +122,7 @@ static void write_then_read_gives_the_same_graph_bit_for_bit(void)
     insert_in_the_middle(g);
     const uint32_t odd[] = {0x7fc12345u, 0xff800000u, 0x80000000u, 0x00000001u, 0x7f7fffffu};
     memcpy(g->params.data, odd, sizeof odd);
-    memcpy(g->buffers.data, odd, sizeof odd);
+    memcpy(g->buffers.data, odd, 4 * sizeof odd[0]); /* the first buffer has four elements */
     oct_state *state = state_of(g), *read = NULL;
     write_state(state);
     REQUIRE_OK(ctx, oct_state_read(&read, path, &ctx->error));
@@ -236,7 +241,6 @@ static void demo_sized_file_stays_small(void)
     oct_state *state = state_of(g);
     write_state(state);
     REQUIRE_OK(ctx, oct_file_read(&bytes, &size, path, 1 << 24, &ctx->error));
-    printf("SIZE %zu\n", size);
     CU_ASSERT(size < 400000);
     oct_free(bytes);
     oct_state_destroy(state);
@@ -508,12 +512,20 @@ static void read_edited_files_names_object_and_reason(void)
 
 /* --- mutated bytes --- */
 
+/* Without the syncing of oct_file_write: there are thousands of these. */
+static bool put_bytes(const uint8_t *bytes, size_t size)
+{
+    FILE *f = fopen(path, "wb");
+    bool ok = f && fwrite(bytes, 1, size, f) == size;
+    return f && !fclose(f) && ok;
+}
+
 /* Reads the bytes as a file: refused with a message, or the same content as before. */
 static bool refused_or_same(const uint8_t *bytes, size_t size, uint64_t digest)
 {
     oct_state *read = NULL;
     oct_error_clear(&ctx->error);
-    if (oct_file_write(path, bytes, size, NULL) != OCT_OK) return false;
+    if (!put_bytes(bytes, size)) return false;
     oct_status status = oct_state_read(&read, path, &ctx->error);
     bool good = status == OCT_OK ? oct_state_digest(read) == digest : strstr(ctx->error.message, path) != NULL;
     if (status == OCT_OK) {
@@ -533,7 +545,7 @@ static void read_truncated_files_is_refused(void)
     size_t size = 0;
     REQUIRE_OK(ctx, oct_file_read(&bytes, &size, path, 1 << 24, &ctx->error));
     for (size_t cut = 0; cut < size; cut += cut < 128 ? 1 : size / 61) {
-        REQUIRE_OK(ctx, oct_file_write(path, bytes, cut, NULL));
+        CU_ASSERT_FATAL(put_bytes(bytes, cut));
         expect_refused(OCT_ERR_FORMAT, "state.h5");
     }
     oct_free(bytes);
@@ -541,9 +553,25 @@ static void read_truncated_files_is_refused(void)
 }
 
 /* Steps through the file with a stride that is no multiple of any structure, and puts hostile values everywhere. */
-static void read_mutated_files_is_refused_or_unchanged(void)
+static int count_bad_mutations(uint8_t *bytes, size_t size, uint64_t digest)
 {
     static const uint8_t values[] = {0x00, 0xff, 0x80, 0x01};
+    int bad = 0;
+    for (size_t at = 0, k = 0; at < size; at += 23, k++) {
+        uint8_t old = bytes[at];
+        bytes[at] = k % 5 == 4 ? (uint8_t)(old ^ (1u << k % 8)) : values[k % 5];
+        bool good = refused_or_same(bytes, size, digest);
+        if (!good) printf("    byte %zu, %02x for %02x: %s\n", at, bytes[at], old, ctx->error.message);
+        bad += !good;
+        bytes[at] = old;
+    }
+    return bad;
+}
+
+/* In a child that leaves without the exit handlers: after some damaged files HDF5 1.10 cannot close itself at exit and
+ * says so on stderr, although every call has returned its error. */
+static void read_mutated_files_is_refused_or_unchanged(void)
+{
     setup();
     write_small();
     uint8_t *bytes = NULL;
@@ -553,15 +581,17 @@ static void read_mutated_files_is_refused_or_unchanged(void)
     REQUIRE_OK(ctx, oct_state_read(&read, path, &ctx->error));
     uint64_t digest = oct_state_digest(read);
     oct_state_destroy(read);
-    int bad = 0;
-    for (size_t at = 0, k = 0; at < size; at += 23, k++) {
-        uint8_t old = bytes[at];
-        bytes[at] = k % 5 == 4 ? (uint8_t)(old ^ (1u << k % 8)) : values[k % 5];
-        bad += !refused_or_same(bytes, size, digest);
-        bytes[at] = old;
-    }
-    CU_ASSERT(bad == 0);
     CU_ASSERT(refused_or_same(bytes, size, digest));
+    fflush(stdout);
+    pid_t child = fork();
+    if (!child) {
+        int bad = count_bad_mutations(bytes, size, digest);
+        fflush(stdout);
+        _exit(bad != 0);
+    }
+    int result = -1;
+    CU_ASSERT(child > 0 && waitpid(child, &result, 0) == child);
+    CU_ASSERT(WIFEXITED(result) && WEXITSTATUS(result) == 0);
     oct_free(bytes);
     teardown();
 }
@@ -595,6 +625,9 @@ static void graph_from_json_malformed_text_names_the_node(void)
     REQUIRE_OK(ctx, oct_graph_from_json(&g, ctx, GRAPH(INPUT(0) "," CLIP("{\"lo\":\"-inf\",\"hi\":6}")), oct_op_find));
     const oct_clip_attrs *clip = g->nodes[1]->attrs;
     CU_ASSERT(isinf(clip->lo) && clip->lo < 0 && clip->hi == 6);
+    oct_graph_destroy(g);
+    REQUIRE_OK(ctx, oct_graph_from_json(&g, ctx, GRAPH(""), oct_op_find));
+    CU_ASSERT(g->node_count == 0);
     oct_graph_destroy(g);
     expect_bad_graph("", "not JSON");
     expect_bad_graph("[]", "not JSON");

@@ -17,7 +17,8 @@ static void resize_whole(uint8_t *out, int height, int width, oct_view in)
 {
     oct_error error = {0};
     oct_transform_scratch scratch = {0};
-    CU_ASSERT_EQUAL(oct_resize(out, height, width, (oct_box){0, 0, height, width}, in, &scratch, &error), OCT_OK);
+    CU_ASSERT_EQUAL(oct_resize(out, height, width, (oct_box){0, 0, height, width}, in, &scratch, &error),
+                    OCT_OK);
     oct_transform_scratch_release(&scratch);
 }
 
@@ -70,7 +71,8 @@ static double reference_value(oct_view in, int height, int width, int y, int x, 
     double ry = sy > 1 ? sy : 1, rx = sx > 1 ? sx : 1;
     for (int i = 0; i < in.height; i++) {
         for (int j = 0; j < in.width; j++) {
-            double wy = 1 - fabs(i - ((y + 0.5) * sy - 0.5)) / ry, wx = 1 - fabs(j - ((x + 0.5) * sx - 0.5)) / rx;
+            double wy = 1 - fabs(i - ((y + 0.5) * sy - 0.5)) / ry,
+                   wx = 1 - fabs(j - ((x + 0.5) * sx - 0.5)) / rx;
             if (wy <= 0 || wx <= 0) continue;
             sum += wy * wx * in.pixels[(size_t)i * in.stride_bytes + (size_t)(j * in.channels + c)];
             norm += wy * wx;
@@ -155,7 +157,8 @@ static void apply(uint8_t *out, oct_transform transform, oct_view in, uint64_t s
     oct_error error = {0};
     oct_transform_scratch scratch = {0};
     oct_rng rng = oct_rng_start(5, OCT_RNG_AUGMENT, 0, sample);
-    CU_ASSERT_TRUE(test_is_ok(&error, oct_transform_apply(out, &transform, in, &rng, &scratch, &error), "apply"));
+    CU_ASSERT_TRUE(
+        test_is_ok(&error, oct_transform_apply(out, &transform, in, &rng, &scratch, &error), "apply"));
     oct_transform_scratch_release(&scratch);
 }
 
@@ -173,7 +176,8 @@ static void apply_evaluation_crops_the_centre(void)
     static uint8_t square[256 * 256];
     for (int i = 0; i < 256 * 256; i++) square[i] = (uint8_t)(i * 7 + i / 256);
     apply(out, (oct_transform){224, OCT_AUGMENT_IMAGENET, 0}, view_of(square, 256, 256, 1), 0);
-    for (int y = 0; y < 224; y++) CU_ASSERT_EQUAL(memcmp(out + y * 224, square + (y + 16) * 256 + 16, 224), 0);
+    for (int y = 0; y < 224; y++)
+        CU_ASSERT_EQUAL(memcmp(out + y * 224, square + (y + 16) * 256 + 16, 224), 0);
 }
 
 static void apply_flip_and_cifar_give_each_variant_of_the_image(void)
@@ -247,12 +251,14 @@ static const test_case cases[] = {
     {"resize_doubling_interpolates_at_quarters", resize_doubling_interpolates_at_quarters},
     {"resize_halving_is_antialiased", resize_halving_is_antialiased},
     {"resize_constant_stays_constant_at_any_size", resize_constant_stays_constant_at_any_size},
-    {"resize_window_of_a_strided_view_is_near_the_reference", resize_window_of_a_strided_view_is_near_the_reference},
+    {"resize_window_of_a_strided_view_is_near_the_reference",
+     resize_window_of_a_strided_view_is_near_the_reference},
     {"crop_padded_outside_is_zero", crop_padded_outside_is_zero},
     {"flip_reverses_pixels_not_channels", flip_reverses_pixels_not_channels},
     {"random_box_stays_inside_and_in_range", random_box_stays_inside_and_in_range},
     {"apply_evaluation_crops_the_centre", apply_evaluation_crops_the_centre},
-    {"apply_flip_and_cifar_give_each_variant_of_the_image", apply_flip_and_cifar_give_each_variant_of_the_image},
+    {"apply_flip_and_cifar_give_each_variant_of_the_image",
+     apply_flip_and_cifar_give_each_variant_of_the_image},
     {"apply_twice_gives_the_same_bytes_and_every_recipe_fits_any_size",
      apply_twice_gives_the_same_bytes_and_every_recipe_fits_any_size},
     {"apply_bad_size_and_unknown_names_are_refused", apply_bad_size_and_unknown_names_are_refused},

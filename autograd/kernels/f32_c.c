@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause
- * C reference of every float kernel: the oracle of tests/checkkern and the fallback on machines without a faster level.
- * Sums of convolutions start at 0, take their terms in the documented order, then meet bias and destination.
+ * C reference of every float kernel: the oracle of tests/checkkern and the fallback on machines without a
+ * faster level. Sums of convolutions start at 0, take their terms in the documented order, then meet bias and
+ * destination.
  */
 #include "autograd/kernels/f32_internal.h"
 
@@ -58,7 +59,8 @@ static void conv_dw_c(float *dw, const float *x, const float *dy, const oct_f32_
     }
 }
 
-static void depthwise_row_c(float *y, const float *x, const float *w, const float *bias, const oct_f32_depthwise *p)
+static void depthwise_row_c(float *y, const float *x, const float *w, const float *bias,
+                            const oct_f32_depthwise *p)
 {
     for (int n = 0; n < p->pixels; n++) {
         float *to = y + n * p->y_pixel;
@@ -106,8 +108,8 @@ static float clamp_one(float x, float lo, float hi)
     return x < lo ? lo : x > hi ? hi : x;
 }
 
-static void affine_clamp_c(float *y, const float *x, const float *a, const float *b, const float *residual, size_t rows,
-                           int channels, float lo, float hi)
+static void affine_clamp_c(float *y, const float *x, const float *a, const float *b, const float *residual,
+                           size_t rows, int channels, float lo, float hi)
 {
     for (size_t n = 0; n < rows; n++) {
         for (int c = 0; c < channels; c++, x++, y++) {
@@ -118,8 +120,8 @@ static void affine_clamp_c(float *y, const float *x, const float *a, const float
     }
 }
 
-static void bn_backward_sums_c(double *sum, double *dot, float *dz, const float *dy, const float *y, float lo, float hi,
-                               const float *x, const float *mean, size_t rows, int channels)
+static void bn_backward_sums_c(double *sum, double *dot, float *dz, const float *dy, const float *y, float lo,
+                               float hi, const float *x, const float *mean, size_t rows, int channels)
 {
     size_t e = 0;
     for (size_t n = 0; n < rows; n++) {
@@ -166,7 +168,8 @@ static void mul_c(float *y, const float *a, const float *b, size_t n)
     for (size_t i = 0; i < n; i++) y[i] = a[i] * b[i];
 }
 
-static void clamp_backward_c(float *dx, const float *dy, const float *y, size_t n, float lo, float hi, int accumulate)
+static void clamp_backward_c(float *dx, const float *dy, const float *y, size_t n, float lo, float hi,
+                             int accumulate)
 {
     for (size_t i = 0; i < n; i++) {
         float d = lo < y[i] && y[i] < hi ? dy[i] : 0.0f;
@@ -188,8 +191,8 @@ static double sum_squares_c(const float *x, size_t n)
     return total;
 }
 
-static void sgd_c(float *w, float *v, const float *grad, const uint8_t *decay, size_t n, float scale, float lr,
-                  float momentum, float weight_decay, int nesterov)
+static void sgd_c(float *w, float *v, const float *grad, const uint8_t *decay, size_t n, float scale,
+                  float lr, float momentum, float weight_decay, int nesterov)
 {
     for (size_t i = 0; i < n; i++) {
         float strength = decay ? (float)decay[i] * weight_decay : weight_decay;

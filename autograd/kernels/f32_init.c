@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause
- * Builds the table of float kernels: every C entry first, then up the ladder of instruction sets. A level that lacks a
- * variant of some kernel keeps the one below.
+ * Builds the table of float kernels: every C entry first, then up the ladder of instruction sets. A level
+ * that lacks a variant of some kernel keeps the one below.
  */
 #include "autograd/kernels/f32_kernels.h"
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause
- * What the files of the float kernels share with each other: one function per level that overwrites the entries of a
- * table with that level's variants. Called by oct_f32_kernels_init alone.
+ * What the files of the float kernels share with each other: one function per level that overwrites the
+ * entries of a table with that level's variants. Called by oct_f32_kernels_init alone.
  */
 #ifndef OCT_F32_INTERNAL_H
 #define OCT_F32_INTERNAL_H

@@ -7,7 +7,9 @@
  * that overwrites never reads its destination (which may hold NaN).
  *
  * Results: within a stated rounding error of the C reference, and a function of the arguments alone (the same call
- * gives the same bytes in every thread). "exact" marks kernels whose result is the same bytes on every level.
+ * gives the same bytes in every thread). "exact" marks kernels whose result is the same bytes on every level (a NaN may carry another
+ * payload). channel_sums, channel_sum, bn_backward_sums and bn_backward_apply are exact too. Clamping is
+ *   clamp(x, lo, hi) = x < lo ? lo : x > hi ? hi : x      with lo <= hi: NaN passes, and so does -0 when lo is 0.
  *
  * Convolution works on PADDED IMAGES: the caller copies the part of an NHWC image that a call reads into a buffer
  * with its zero border in place (pad_image), so that the kernels have no border cases and no index tables.
@@ -55,12 +57,14 @@ typedef struct oct_f32_kernels {
     const char *level; /* level name of base/cpu.h whose variants fill this table */
 
     /* See oct_f32_conv_row. bias may be NULL (0). Reads x only where the formula does. Error: at most
-     * (taps*channels + 1) * 2^-24 * sum|x||w| per output. Summation order is fixed: r, t, i ascending per output. */
+     * (taps*channels + 3) * 2^-24 * (sum|x||w| + |bias| + |y before|) per output. Summation order is fixed: r, t, i
+     * ascending per output from 0, then bias, then y. */
     void (*conv_row)(float *y, const float *x, const float *w, const float *bias, const oct_f32_conv_row *p);
 
     /* dw[j][o] += sum_{a<rows} sum_{p<pixels} x[a*x_row + p*x_pixel + j] * dy[a*dy_row + p*dy_pixel + o]
      * for j < inner, o < outputs. dw = [inner][outputs rounded up to 16], 64-byte aligned, padding columns are written
-     * with unspecified finite values: they must start finite. Summation order per element: a, p ascending. */
+     * with unspecified finite values: they must start finite. Summation order per element: a, p ascending; partial
+     * sums over blocks of rows are added to dw in that order. Error: as conv_row with rows*pixels terms. */
     void (*conv_dw)(float *dw, const float *x, const float *dy, const oct_f32_conv_dw *p);
 
     /* y[p][c] (+)= bias[c] + sum_{r,t} x[p*x_pixel + r*x_row + t*x_tap + c] * w[r][t][c]. bias may be NULL.

@@ -51,7 +51,8 @@ void oct_f32_pad_image(float *out, const float *image, int height, int width, in
         } else {
             memset(out, 0, (size_t)before * pixel * sizeof *out);
             if (copied) {
-                memcpy(out + (size_t)before * pixel, image + ((size_t)source * (size_t)width + (size_t)first) * pixel,
+                memcpy(out + (size_t)before * pixel,
+                       image + ((size_t)source * (size_t)width + (size_t)first) * pixel,
                        (size_t)copied * pixel * sizeof *out);
             }
             memset(out + (size_t)(before + copied) * pixel, 0, (size_t)after * pixel * sizeof *out);

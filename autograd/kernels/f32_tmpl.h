@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause
- * Template of the vector variants of the float kernels. An architecture file defines the parameters, includes this file
- * once per level, and gets oct_f32_fill_<level>; everything is undefined again at the end. No include guard by design.
+ * Template of the vector variants of the float kernels. An architecture file defines the parameters, includes
+ * this file once per level, and gets oct_f32_fill_<level>; everything is undefined again at the end. No
+ * include guard by design.
  *
  * Parameters
  *   T_NAME(x)              name of function x at this level, x##_avx2
@@ -8,15 +9,15 @@
  *   T_TARGET               attribute that lets a function use the level's instructions
  *   T_V                    floats per vector: 8 or 16
  *   T_VEC, T_DVEC          vector of T_V floats; of T_V/2 doubles
- *   T_ZERO() T_SET1(f) T_LOAD(p) T_STORE(p, v)      floats, unaligned
- *   T_LOAD_N(p, n) T_STORE_N(p, v, n)               the first n of T_V elements, 0 < n < T_V, others 0 or untouched
- *   T_ADD T_MUL T_FMA(a, b, c)                      T_FMA = a*b + c, rounded once
+ *   T_ZERO() T_SET1(f) T_LOAD(p) T_STORE(p, v)   floats, unaligned
+ *   T_LOAD_N(p, n) T_STORE_N(p, v, n)   the first n of T_V elements, 0 < n < T_V, others 0 or untouched
+ *   T_ADD T_MUL T_FMA(a, b, c)          T_FMA = a*b + c, rounded once
  *   T_CLAMP(x, lo, hi)     x < lo ? lo : x > hi ? hi : x (NaN passes, -0 passes when lo is 0)
  *   T_INSIDE(v, y, lo, hi) lo < y && y < hi ? v : 0
  *   T_LOW(v) T_HIGH(v)     lower and upper half as T_DVEC
  *   T_DZERO() T_DLOAD(p) T_DSTORE(p, v) T_DADD T_DSUB T_DMUL
- *   T_PIXELS(blocks)       pixels of a register tile that is `blocks` output blocks wide, at most 16; blocks * 16/T_V
- *                          columns of vectors, at most 4
+ *   T_PIXELS(blocks)       pixels of a register tile that is `blocks` output blocks wide, at most 16;
+ *                          blocks * 16/T_V columns of vectors, at most 4
  *   T_BLOCKS_MAX           widest tile (4 or 2); for rows that fit in its pixels
  *   T_BLOCKS_LONG          width of tiles for longer rows
  *
@@ -26,14 +27,16 @@
 #define T_INLINE T_TARGET static inline __attribute__((always_inline))
 #define T_COLUMNS (OCT_F32_BLOCK / T_V) /* vectors per output block */
 #define T_EACH_8(M) M(0) M(1) M(2) M(3) M(4) M(5) M(6) M(7)
-#define T_EACH_16(M) T_EACH_8(M) M(8) M(9) M(10) M(11) M(12) M(13) M(14) M(15)
+#define T_EACH_16(M) \
+    T_EACH_8(M)      \
+    M(8) M(9) M(10) M(11) M(12) M(13) M(14) M(15)
 /* The simplest loops: iterations are independent also when destination and source are the same array. */
 #define T_INDEPENDENT _Pragma("omp simd")
 
 /* ---- dense convolution ----
- * Register tiles: acc[pixel][column]. Repetition is spelled out with T_EACH_* and conditions on constants instead of
- * loops, so that every compiler keeps acc in registers. Pixels are addressed in threes from one base pointer: with index
- * scales 1 and 2 on one stride register that costs few integer registers. */
+ * Register tiles: acc[pixel][column]. Repetition is spelled out with T_EACH_* and conditions on constants
+ * instead of loops, so that every compiler keeps acc in registers. Pixels are addressed in threes from one
+ * base pointer: with index scales 1 and 2 on one stride register that costs few integer registers. */
 
 T_INLINE void T_NAME(tile_fma)(const int columns, T_VEC *acc, T_VEC x, const T_VEC *w)
 {
@@ -70,12 +73,12 @@ T_TARGET static void T_NAME(tile_finish)(float *y, ptrdiff_t y_step, const T_VEC
 /* Registers to memory; one definition of what a tile of given size holds. */
 T_INLINE void T_NAME(tile_copy)(const int length, const int columns, T_VEC (*to)[4], T_VEC (*acc)[4])
 {
-#define COPY(q)                                                                                               \
-    if ((q) < length) {                                                                                       \
-        to[q][0] = acc[q][0];                                                                                 \
-        if (columns > 1) to[q][1] = acc[q][1];                                                                \
-        if (columns > 2) to[q][2] = acc[q][2];                                                                \
-        if (columns > 3) to[q][3] = acc[q][3];                                                                \
+#define COPY(q)                                \
+    if ((q) < length) {                        \
+        to[q][0] = acc[q][0];                  \
+        if (columns > 1) to[q][1] = acc[q][1]; \
+        if (columns > 2) to[q][2] = acc[q][2]; \
+        if (columns > 3) to[q][3] = acc[q][3]; \
     }
     T_EACH_16(COPY)
 #undef COPY
@@ -96,7 +99,7 @@ T_INLINE void T_NAME(conv_tile)(const int pixels, const int columns, float *y, c
 {
     T_VEC acc[16][4], v[4];
     const ptrdiff_t step = p->x_pixel;
-#define CLEAR(q)                                                                                              \
+#define CLEAR(q) \
     if ((q) < pixels) acc[q][0] = acc[q][1] = acc[q][2] = acc[q][3] = T_ZERO();
     T_EACH_16(CLEAR)
 #undef CLEAR
@@ -111,7 +114,7 @@ T_INLINE void T_NAME(conv_tile)(const int pixels, const int columns, float *y, c
                                     pixels > 15 ? tap + 15 * step : tap};
             for (int i = 0; i < p->channels; i++, w += OCT_F32_BLOCK) {
                 T_NAME(conv_weights)(columns, v, w, block_size);
-#define STEP(q)                                                                                               \
+#define STEP(q) \
     if ((q) < pixels) T_NAME(tile_fma)(columns, acc[q], T_SET1(base[(q) / 3][(q) % 3 * step + i]), v);
                 T_EACH_16(STEP)
 #undef STEP
@@ -125,19 +128,19 @@ T_INLINE void T_NAME(conv_tile)(const int pixels, const int columns, float *y, c
                             p->accumulate);
         return;
     }
-#define FINISH(q)                                                                                             \
-    if ((q) < pixels) {                                                                                       \
-        T_STORE(y, acc[q][0]);                                                                                \
-        if (columns > 1) T_STORE(y + T_V, acc[q][1]);                                                         \
-        if (columns > 2) T_STORE(y + 2 * T_V, acc[q][2]);                                                     \
-        if (columns > 3) T_STORE(y + 3 * T_V, acc[q][3]);                                                     \
-        y += p->y_pixel;                                                                                      \
+#define FINISH(q)                                         \
+    if ((q) < pixels) {                                   \
+        T_STORE(y, acc[q][0]);                            \
+        if (columns > 1) T_STORE(y + T_V, acc[q][1]);     \
+        if (columns > 2) T_STORE(y + 2 * T_V, acc[q][2]); \
+        if (columns > 3) T_STORE(y + 3 * T_V, acc[q][3]); \
+        y += p->y_pixel;                                  \
     }
     T_EACH_16(FINISH)
 #undef FINISH
 }
 
-/* Elements per tile when `count` are cut into as few tiles of at most `most` as possible, nearly equal ones. */
+/* Elements per tile when `count` are cut into the fewest tiles of at most `most`, nearly equal ones. */
 T_INLINE int T_NAME(tile_length)(int count, const int most)
 {
     if (count <= most) return count;
@@ -146,17 +149,17 @@ T_INLINE int T_NAME(tile_length)(int count, const int most)
 }
 
 /* One row at a group of `blocks` output blocks; the row is cut into tiles of nearly equal length. */
-T_INLINE void T_NAME(conv_group)(const int blocks, float *y, const float *x, const float *w, const float *bias,
-                                 const oct_f32_conv_row *p, size_t block_size, int left)
+T_INLINE void T_NAME(conv_group)(const int blocks, float *y, const float *x, const float *w,
+                                 const float *bias, const oct_f32_conv_row *p, size_t block_size, int left)
 {
     int length = T_NAME(tile_length)(p->pixels, T_PIXELS(blocks));
     for (int todo = p->pixels; todo > 0;) {
         int pixels = todo < length ? todo : length;
         switch (pixels) {
-#define TILE(q)                                                                                               \
-    case (q) + 1:                                                                                             \
-        if ((q) < T_PIXELS(blocks))                                                                           \
-            T_NAME(conv_tile)((q) + 1, blocks * T_COLUMNS, y, x, w, bias, p, block_size, left);               \
+#define TILE(q)                                                                                 \
+    case (q) + 1:                                                                               \
+        if ((q) < T_PIXELS(blocks))                                                             \
+            T_NAME(conv_tile)((q) + 1, blocks * T_COLUMNS, y, x, w, bias, p, block_size, left); \
         break;
             T_EACH_16(TILE)
 #undef TILE
@@ -220,7 +223,7 @@ T_INLINE void T_NAME(dw_tile)(const int length, const int columns, float *dw, co
                               const oct_f32_conv_dw *p, size_t dw_stride, int used)
 {
     T_VEC acc[16][4], d[4];
-#define CLEAR(q)                                                                                              \
+#define CLEAR(q) \
     if ((q) < length) acc[q][0] = acc[q][1] = acc[q][2] = acc[q][3] = T_ZERO();
     T_EACH_16(CLEAR)
 #undef CLEAR
@@ -232,11 +235,12 @@ T_INLINE void T_NAME(dw_tile)(const int length, const int columns, float *dw, co
                 d[1] = T_ZERO();
             } else {
                 d[0] = T_LOAD(dp);
-                if (columns > 1) d[1] = used > T_V ? T_LOAD_N(dp + T_V, used - T_V) : used ? T_ZERO() : T_LOAD(dp + T_V);
+                if (columns > 1)
+                    d[1] = used > T_V ? T_LOAD_N(dp + T_V, used - T_V) : used ? T_ZERO() : T_LOAD(dp + T_V);
                 if (columns > 2) d[2] = T_LOAD(dp + 2 * T_V);
                 if (columns > 3) d[3] = T_LOAD(dp + 3 * T_V);
             }
-#define STEP(q)                                                                                               \
+#define STEP(q) \
     if ((q) < length) T_NAME(tile_fma)(columns, acc[q], T_SET1(xp[q]), d);
             T_EACH_16(STEP)
 #undef STEP
@@ -247,16 +251,17 @@ T_INLINE void T_NAME(dw_tile)(const int length, const int columns, float *dw, co
     T_NAME(tile_finish)(dw, (ptrdiff_t)dw_stride, copy, length, NULL, used ? used : columns * T_V, 1);
 }
 
-T_INLINE void T_NAME(dw_group)(const int blocks, float *dw, const float *x, const float *dy, const oct_f32_conv_dw *p,
-                               size_t dw_stride, int used)
+T_INLINE void T_NAME(dw_group)(const int blocks, float *dw, const float *x, const float *dy,
+                               const oct_f32_conv_dw *p, size_t dw_stride, int used)
 {
     int most = T_NAME(tile_length)(p->inner, T_PIXELS(blocks));
     for (int todo = p->inner; todo > 0;) {
         int length = todo < most ? todo : most;
         switch (length) {
-#define TILE(q)                                                                                               \
-    case (q) + 1:                                                                                             \
-        if ((q) < T_PIXELS(blocks)) T_NAME(dw_tile)((q) + 1, blocks * T_COLUMNS, dw, x, dy, p, dw_stride, used); \
+#define TILE(q)                                                                          \
+    case (q) + 1:                                                                        \
+        if ((q) < T_PIXELS(blocks))                                                      \
+            T_NAME(dw_tile)((q) + 1, blocks * T_COLUMNS, dw, x, dy, p, dw_stride, used); \
         break;
             T_EACH_16(TILE)
 #undef TILE
@@ -319,12 +324,12 @@ T_INLINE void T_NAME(store_some)(float *p, T_VEC v, int n)
     else T_STORE_N(p, v, n);
 }
 
-T_INLINE void T_NAME(depthwise_tile)(const int pixels, float *y, const float *x, const float *w, const float *bias,
-                                     const oct_f32_depthwise *p, int n)
+T_INLINE void T_NAME(depthwise_tile)(const int pixels, float *y, const float *x, const float *w,
+                                     const float *bias, const oct_f32_depthwise *p, int n)
 {
     T_VEC acc[8];
     const ptrdiff_t step = p->x_pixel;
-#define CLEAR(q)                                                                                              \
+#define CLEAR(q) \
     if ((q) < pixels) acc[q] = T_ZERO();
     T_EACH_8(CLEAR)
 #undef CLEAR
@@ -332,20 +337,20 @@ T_INLINE void T_NAME(depthwise_tile)(const int pixels, float *y, const float *x,
         for (int t = 0; t < p->taps_w; t++, w += p->channels) {
             const float *tap = x + r * p->x_row + t * p->x_tap;
             T_VEC v = T_NAME(load_some)(w, n);
-#define STEP(q)                                                                                               \
-    if ((q) < pixels) acc[q] = T_FMA(T_NAME(load_some)(tap + (q) * step, n), v, acc[q]);
+#define STEP(q) \
+    if ((q) < pixels) acc[q] = T_FMA(T_NAME(load_some)(tap + (q)*step, n), v, acc[q]);
             T_EACH_8(STEP)
 #undef STEP
         }
     }
-#define FINISH(q)                                                                                             \
-    if ((q) < pixels) T_NAME(conv_store)(y + (q) * p->y_pixel, acc[q], bias, n, p->accumulate);
+#define FINISH(q) \
+    if ((q) < pixels) T_NAME(conv_store)(y + (q)*p->y_pixel, acc[q], bias, n, p->accumulate);
     T_EACH_8(FINISH)
 #undef FINISH
 }
 
-T_INLINE void T_NAME(depthwise_channels)(const int pixels, float *y, const float *x, const float *w, const float *bias,
-                                         const oct_f32_depthwise *p)
+T_INLINE void T_NAME(depthwise_channels)(const int pixels, float *y, const float *x, const float *w,
+                                         const float *bias, const oct_f32_depthwise *p)
 {
     int c = 0;
     for (; c + T_V <= p->channels; c += T_V)
@@ -361,7 +366,7 @@ T_TARGET static void T_NAME(depthwise_row)(float *y, const float *x, const float
     for (int todo = p->pixels; todo > 0;) {
         int pixels = todo < length ? todo : length;
         switch (pixels) {
-#define TILE(q)                                                                                               \
+#define TILE(q) \
     case (q) + 1: T_NAME(depthwise_channels)((q) + 1, y, x, w, bias, p); break;
             T_EACH_8(TILE)
 #undef TILE
@@ -377,33 +382,34 @@ T_INLINE void T_NAME(depthwise_dw_tile)(const int taps, float *dw, const float *
                                         const oct_f32_depthwise *p, int c, int n)
 {
     T_VEC acc[8];
-#define CLEAR(q)                                                                                              \
-    const float *tap##q = tap[(q) < taps ? (q) : 0] + c;                                                      \
+#define CLEAR(q)                                         \
+    const float *tap##q = tap[(q) < taps ? (q) : 0] + c; \
     if ((q) < taps) acc[q] = T_ZERO();
     T_EACH_8(CLEAR)
 #undef CLEAR
     for (ptrdiff_t pixel = 0, at = 0; pixel < p->pixels; pixel++, at += p->x_pixel) {
         T_VEC d = T_NAME(load_some)(dy + pixel * p->y_pixel + c, n);
-#define STEP(q)                                                                                               \
+#define STEP(q) \
     if ((q) < taps) acc[q] = T_FMA(T_NAME(load_some)(tap##q + at, n), d, acc[q]);
         T_EACH_8(STEP)
 #undef STEP
     }
-#define FINISH(q)                                                                                             \
+#define FINISH(q) \
     if ((q) < taps) T_NAME(conv_store)(dw + (size_t)(q) * (size_t)p->channels + c, acc[q], NULL, n, 1);
     T_EACH_8(FINISH)
 #undef FINISH
 }
 
-T_INLINE void T_NAME(depthwise_dw_channels)(const int taps, float *dw, const float *const *tap, const float *dy,
-                                            const oct_f32_depthwise *p)
+T_INLINE void T_NAME(depthwise_dw_channels)(const int taps, float *dw, const float *const *tap,
+                                            const float *dy, const oct_f32_depthwise *p)
 {
     int c = 0;
     for (; c + T_V <= p->channels; c += T_V) T_NAME(depthwise_dw_tile)(taps, dw, tap, dy, p, c, T_V);
     if (c < p->channels) T_NAME(depthwise_dw_tile)(taps, dw, tap, dy, p, c, p->channels - c);
 }
 
-T_TARGET static void T_NAME(depthwise_dw)(float *dw, const float *x, const float *dy, const oct_f32_depthwise *p)
+T_TARGET static void T_NAME(depthwise_dw)(float *dw, const float *x, const float *dy,
+                                          const oct_f32_depthwise *p)
 {
     int todo = p->taps_h * p->taps_w;
     int length = T_NAME(tile_length)(todo, 8);
@@ -415,7 +421,7 @@ T_TARGET static void T_NAME(depthwise_dw)(float *dw, const float *x, const float
             if (++t == p->taps_w) t = 0, r++;
         }
         switch (taps) {
-#define TILE(q)                                                                                               \
+#define TILE(q) \
     case (q) + 1: T_NAME(depthwise_dw_channels)((q) + 1, dw, tap, dy, p); break;
             T_EACH_8(TILE)
 #undef TILE
@@ -459,7 +465,8 @@ T_INLINE void T_NAME(sums_store)(double *to, T_NAME(sums) s, int n)
     }
 }
 
-T_INLINE void T_NAME(channel_sums_tile)(double *sum, double *square, const float *x, size_t rows, int channels, int n)
+T_INLINE void T_NAME(channel_sums_tile)(double *sum, double *square, const float *x, size_t rows,
+                                        int channels, int n)
 {
     T_NAME(sums) s = T_NAME(sums_load)(sum, n), q = {T_DZERO(), T_DZERO()};
     if (square) q = T_NAME(sums_load)(square, n);
@@ -477,7 +484,8 @@ T_INLINE void T_NAME(channel_sums_tile)(double *sum, double *square, const float
     if (square) T_NAME(sums_store)(square, q, n);
 }
 
-T_INLINE void T_NAME(channel_sums_blocks)(double *sum, double *square, const float *x, size_t rows, int channels)
+T_INLINE void T_NAME(channel_sums_blocks)(double *sum, double *square, const float *x, size_t rows,
+                                          int channels)
 {
     size_t block = T_NAME(block_rows)(channels);
     for (; rows; x += block * (size_t)channels, rows -= block) {
@@ -486,11 +494,13 @@ T_INLINE void T_NAME(channel_sums_blocks)(double *sum, double *square, const flo
         for (; c + T_V <= channels; c += T_V)
             T_NAME(channel_sums_tile)(sum + c, square ? square + c : NULL, x + c, block, channels, T_V);
         if (c < channels)
-            T_NAME(channel_sums_tile)(sum + c, square ? square + c : NULL, x + c, block, channels, channels - c);
+            T_NAME(channel_sums_tile)(sum + c, square ? square + c : NULL, x + c, block, channels, channels -
+                                      c);
     }
 }
 
-T_TARGET static void T_NAME(channel_sums)(double *sum, double *square, const float *x, size_t rows, int channels)
+T_TARGET static void T_NAME(channel_sums)(double *sum, double *square, const float *x, size_t rows,
+                                          int channels)
 {
     T_NAME(channel_sums_blocks)(sum, square, x, rows, channels);
 }
@@ -500,8 +510,9 @@ T_TARGET static void T_NAME(channel_sum)(double *sum, const float *dy, size_t ro
     T_NAME(channel_sums_blocks)(sum, NULL, dy, rows, channels);
 }
 
-T_INLINE void T_NAME(bn_sums_tile)(double *sum, double *dot, float *dz, const float *dy, const float *y, float lo,
-                                   float hi, const float *x, const float *mean, size_t rows, int channels, int n)
+T_INLINE void T_NAME(bn_sums_tile)(double *sum, double *dot, float *dz, const float *dy, const float *y,
+                                   float lo, float hi, const float *x, const float *mean, size_t rows,
+                                   int channels, int n)
 {
     T_NAME(sums) s = T_NAME(sums_load)(sum, n), q = T_NAME(sums_load)(dot, n);
     T_VEC m = T_NAME(load_some)(mean, n), vlo = T_SET1(lo), vhi = T_SET1(hi);
@@ -520,20 +531,20 @@ T_INLINE void T_NAME(bn_sums_tile)(double *sum, double *dot, float *dz, const fl
     T_NAME(sums_store)(dot, q, n);
 }
 
-T_TARGET static void T_NAME(bn_backward_sums)(double *sum, double *dot, float *dz, const float *dy, const float *y,
-                                              float lo, float hi, const float *x, const float *mean, size_t rows,
-                                              int channels)
+T_TARGET static void T_NAME(bn_backward_sums)(double *sum, double *dot, float *dz, const float *dy,
+                                              const float *y, float lo, float hi, const float *x,
+                                              const float *mean, size_t rows, int channels)
 {
     size_t block = T_NAME(block_rows)(channels);
     while (rows) {
         if (block > rows) block = rows;
         int c = 0;
         for (; c + T_V <= channels; c += T_V)
-            T_NAME(bn_sums_tile)(sum + c, dot + c, dz + c, dy + c, y ? y + c : y, lo, hi, x + c, mean + c, block,
-                                 channels, T_V);
+            T_NAME(bn_sums_tile)(sum + c, dot + c, dz + c, dy + c, y ? y + c : y, lo, hi, x + c, mean + c,
+                                 block, channels, T_V);
         if (c < channels)
-            T_NAME(bn_sums_tile)(sum + c, dot + c, dz + c, dy + c, y ? y + c : y, lo, hi, x + c, mean + c, block,
-                                 channels, channels - c);
+            T_NAME(bn_sums_tile)(sum + c, dot + c, dz + c, dy + c, y ? y + c : y, lo, hi, x + c, mean + c,
+                                 block, channels, channels - c);
         size_t done = block * (size_t)channels;
         dz += done;
         dy += done;
@@ -545,8 +556,8 @@ T_TARGET static void T_NAME(bn_backward_sums)(double *sum, double *dot, float *d
 
 /* ---- per-channel maps: rows outer, so that memory is walked in order ---- */
 
-T_INLINE void T_NAME(affine_some)(float *y, const float *x, const float *a, const float *b, const float *residual,
-                                  T_VEC lo, T_VEC hi, int n)
+T_INLINE void T_NAME(affine_some)(float *y, const float *x, const float *a, const float *b,
+                                  const float *residual, T_VEC lo, T_VEC hi, int n)
 {
     T_VEC v = T_ADD(T_MUL(T_NAME(load_some)(x, n), T_NAME(load_some)(a, n)), T_NAME(load_some)(b, n));
     if (residual) v = T_ADD(v, T_NAME(load_some)(residual, n));
@@ -554,21 +565,24 @@ T_INLINE void T_NAME(affine_some)(float *y, const float *x, const float *a, cons
 }
 
 T_TARGET static void T_NAME(affine_clamp)(float *y, const float *x, const float *a, const float *b,
-                                          const float *residual, size_t rows, int channels, float lo, float hi)
+                                          const float *residual, size_t rows, int channels, float lo,
+                                          float hi)
 {
     T_VEC vlo = T_SET1(lo), vhi = T_SET1(hi);
     for (; rows; rows--, y += channels, x += channels) {
         int c = 0;
         for (; c + T_V <= channels; c += T_V)
-            T_NAME(affine_some)(y + c, x + c, a + c, b + c, residual ? residual + c : residual, vlo, vhi, T_V);
+            T_NAME(affine_some)(y + c, x + c, a + c, b + c, residual ? residual + c : residual, vlo, vhi,
+                                T_V);
         if (c < channels)
-            T_NAME(affine_some)(y + c, x + c, a + c, b + c, residual ? residual + c : residual, vlo, vhi, channels - c);
+            T_NAME(affine_some)(y + c, x + c, a + c, b + c, residual ? residual + c : residual, vlo, vhi,
+                                channels - c);
         if (residual) residual += channels;
     }
 }
 
-T_INLINE void T_NAME(bn_apply_some)(float *dx, const float *dz, const float *x, const float *p, const float *q,
-                                    const float *r, int accumulate, int n)
+T_INLINE void T_NAME(bn_apply_some)(float *dx, const float *dz, const float *x, const float *p,
+                                    const float *q, const float *r, int accumulate, int n)
 {
     T_VEC v = T_ADD(T_MUL(T_NAME(load_some)(dz, n), T_NAME(load_some)(p, n)),
                     T_MUL(T_NAME(load_some)(x, n), T_NAME(load_some)(q, n)));
@@ -613,8 +627,8 @@ T_TARGET static void T_NAME(mul)(float *y, const float *a, const float *b, size_
     for (size_t i = 0; i < n; i++) y[i] = a[i] * b[i];
 }
 
-T_TARGET static void T_NAME(clamp_backward)(float *dx, const float *dy, const float *y, size_t n, float lo, float hi,
-                                            int accumulate)
+T_TARGET static void T_NAME(clamp_backward)(float *dx, const float *dy, const float *y, size_t n, float lo,
+                                            float hi, int accumulate)
 {
     if (accumulate) {
         T_INDEPENDENT
@@ -633,7 +647,8 @@ T_TARGET static void T_NAME(axpy)(float *y, float a, const float *x, size_t n)
 
 T_TARGET static double T_NAME(sum_squares)(const float *x, size_t n)
 {
-    T_DVEC first = T_DZERO(), second = T_DZERO(); /* partial sums 0-3 and 4-7; with 8 lanes `first` holds all */
+    /* partial sums 0-3 and 4-7; with 8 lanes `first` holds all */
+    T_DVEC first = T_DZERO(), second = T_DZERO();
     size_t i = 0;
     for (; i + T_V <= n; i += T_V) {
         T_VEC v = T_LOAD(x + i);
@@ -651,8 +666,8 @@ T_TARGET static double T_NAME(sum_squares)(const float *x, size_t n)
     return total;
 }
 
-T_TARGET static void T_NAME(sgd)(float *w, float *v, const float *grad, const uint8_t *decay, size_t n, float scale,
-                                 float lr, float momentum, float weight_decay, int nesterov)
+T_TARGET static void T_NAME(sgd)(float *w, float *v, const float *grad, const uint8_t *decay, size_t n,
+                                 float scale, float lr, float momentum, float weight_decay, int nesterov)
 {
     if (decay) {
         T_INDEPENDENT

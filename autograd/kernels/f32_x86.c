@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause
- * x86-64 levels of the float kernels: instantiates f32_tmpl.h for AVX2 with FMA and for AVX-512 (F, BW, VL, DQ).
- * Function attributes select the instructions, so this file needs no flags; elsewhere it compiles to nothing.
+ * x86-64 levels of the float kernels: instantiates f32_tmpl.h for AVX2 with FMA and for AVX-512 (F, BW, VL,
+ * DQ). Function attributes select the instructions, so this file needs no flags; elsewhere it compiles to
+ * nothing.
  */
 #include "autograd/kernels/f32_internal.h"
 
@@ -31,7 +32,7 @@ static const int32_t first_lanes[16] = {-1, -1, -1, -1, -1, -1, -1, -1, 0, 0, 0,
 #define T_FMA _mm256_fmadd_ps
 /* max(a, b) is a > b ? a : b and min(a, b) is a < b ? a : b, both with the second operand for NaN. */
 #define T_CLAMP(x, lo, hi) _mm256_min_ps(hi, _mm256_max_ps(lo, x))
-#define T_INSIDE(v, y, lo, hi)                                                                                \
+#define T_INSIDE(v, y, lo, hi) \
     _mm256_and_ps(v, _mm256_and_ps(_mm256_cmp_ps(lo, y, _CMP_LT_OQ), _mm256_cmp_ps(y, hi, _CMP_LT_OQ)))
 #define T_LOW(v) _mm256_cvtps_pd(_mm256_castps256_ps128(v))
 #define T_HIGH(v) _mm256_cvtps_pd(_mm256_extractf128_ps(v, 1))
@@ -46,8 +47,9 @@ static const int32_t first_lanes[16] = {-1, -1, -1, -1, -1, -1, -1, -1, 0, 0, 0,
 #define T_BLOCKS_LONG 1
 #include "autograd/kernels/f32_tmpl.h"
 
-/* ---- AVX-512: 32 registers; at most 28 accumulators. One block is bound by loads (x comes straight from memory as an
- * embedded broadcast), wider tiles broadcast once per pixel and are bound by the multipliers. ---- */
+/* ---- AVX-512: 32 registers; at most 28 accumulators ----
+ * One block is bound by loads (x comes straight from memory as an embedded broadcast), wider tiles broadcast
+ * once per pixel and are bound by the multipliers. */
 
 #define FIRST(n) ((__mmask16)((1u << (n)) - 1u))
 
@@ -57,7 +59,8 @@ static const int32_t first_lanes[16] = {-1, -1, -1, -1, -1, -1, -1, -1, 0, 0, 0,
 #if defined(__clang__)
 #define T_TARGET __attribute__((target("avx2,fma,avx512f,avx512bw,avx512vl,avx512dq")))
 #else
-#define T_TARGET __attribute__((target("avx2,fma,avx512f,avx512bw,avx512vl,avx512dq,prefer-vector-width=512")))
+#define T_TARGET \
+    __attribute__((target("avx2,fma,avx512f,avx512bw,avx512vl,avx512dq,prefer-vector-width=512")))
 #endif
 #define T_V 16
 #define T_VEC __m512
@@ -72,7 +75,7 @@ static const int32_t first_lanes[16] = {-1, -1, -1, -1, -1, -1, -1, -1, 0, 0, 0,
 #define T_MUL _mm512_mul_ps
 #define T_FMA _mm512_fmadd_ps
 #define T_CLAMP(x, lo, hi) _mm512_min_ps(hi, _mm512_max_ps(lo, x))
-#define T_INSIDE(v, y, lo, hi)                                                                                \
+#define T_INSIDE(v, y, lo, hi) \
     _mm512_maskz_mov_ps(_mm512_mask_cmp_ps_mask(_mm512_cmp_ps_mask(lo, y, _CMP_LT_OQ), y, hi, _CMP_LT_OQ), v)
 #define T_LOW(v) _mm512_cvtps_pd(_mm512_castps512_ps256(v))
 #define T_HIGH(v) _mm512_cvtps_pd(_mm512_extractf32x8_ps(v, 1))

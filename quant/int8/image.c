@@ -19,8 +19,7 @@ typedef struct reader {
 
 bool oct_int8_image_is(const uint8_t *bytes, size_t size)
 {
-    return size >= sizeof oct_int8_image_magic &&
-           !memcmp(bytes, oct_int8_image_magic, sizeof oct_int8_image_magic);
+    return size >= sizeof oct_int8_image_magic && !memcmp(bytes, oct_int8_image_magic, sizeof oct_int8_image_magic);
 }
 
 uint64_t oct_int8_image_stored_checksum(const uint8_t *bytes)
@@ -82,10 +81,10 @@ static oct_status get_array(reader *r, const uint8_t **array, size_t record, siz
     *array = NULL;
     uint64_t offset = oct_load_le64(r->bytes + record), stored = oct_load_le64(r->bytes + record + 8);
     if (stored != bytes || offset != (bytes ? r->next_array : 0))
-        return oct_fail(r->error, OCT_ERR_FORMAT,
-                        "int8 image: the array described at byte %zu lies at %llu with %llu bytes, expected %zu with %zu",
-                        record, (unsigned long long)offset, (unsigned long long)stored, bytes ? r->next_array : 0,
-                        bytes);
+        return oct_fail(
+            r->error, OCT_ERR_FORMAT,
+            "int8 image: the array described at byte %zu lies at %llu with %llu bytes, expected %zu with %zu", record,
+            (unsigned long long)offset, (unsigned long long)stored, bytes ? r->next_array : 0, bytes);
     if (!bytes) return OCT_OK;
     size_t aligned = oct_size_align(bytes);
     if (aligned > r->size - r->next_array) return bad(r, "an array leaves the image", record);
@@ -243,8 +242,11 @@ static oct_status read_counts(reader *r, oct_int8_spec *spec, int *means)
     OCT_TRY(get_count(r, means, H_MEANS, OCT_INT8_MAX_CHANNELS, "number of means"));
     spec->source_digest = oct_load_le64(r->bytes + H_SOURCE);
     const size_t expected[SECTION_COUNT] = {TENSOR_BYTES * (size_t)spec->tensor_count,
-                                            LAYER_BYTES * (size_t)spec->layer_count, 4 * (size_t)spec->class_count,
-                                            8 * (size_t)*means, SIZE_MAX, SIZE_MAX};
+                                            LAYER_BYTES * (size_t)spec->layer_count,
+                                            4 * (size_t)spec->class_count,
+                                            8 * (size_t)*means,
+                                            SIZE_MAX,
+                                            SIZE_MAX};
     OCT_TRY(read_sections(r, expected));
     OCT_TRY(get_string(r, &spec->profile, H_PROFILE));
     return get_string(r, &spec->tool, H_TOOL);

@@ -59,9 +59,9 @@ static void put_tensor(writer *w, const oct_int8_tensor *t, uint8_t *record)
 
 static void put_layer(writer *w, const oct_int8_spec *spec, const oct_int8_layer *l, uint8_t *record)
 {
-    const int geometry[GEOMETRY_FIELDS] = {l->kernel_h,   l->kernel_w, l->stride_h, l->stride_w,
-                                           l->dilation_h, l->dilation_w, l->pad_top, l->pad_left,
-                                           l->pad_bottom, l->pad_right, l->groups};
+    const int geometry[GEOMETRY_FIELDS] = {l->kernel_h,   l->kernel_w,   l->stride_h, l->stride_w,
+                                           l->dilation_h, l->dilation_w, l->pad_top,  l->pad_left,
+                                           l->pad_bottom, l->pad_right,  l->groups};
     oct_store_le32(record + L_NAME, put_string(w, l->name));
     oct_store_le32(record + L_OP, put_string(w, oct_int8_op_name(l->op)));
     put_i32(record + L_INPUT_COUNT, l->input_count);

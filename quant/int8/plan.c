@@ -27,9 +27,10 @@ static void set_groups(oct_int8_step *s, const oct_i8_kernels *k)
     s->group_outputs = s->out->channels / groups;
     s->group_operands = depthwise ? in->channels : (int)(ceil_div(s->group_inputs, k->group) * k->group);
     bool border = l->pad_top || l->pad_left || l->pad_bottom || l->pad_right;
-    s->in_place = k->operand_bytes == 1 && !in->is_signed && !border && groups == 1 &&
-                  s->group_operands == s->group_inputs;
-    s->pointwise = linear || (l->kernel_h == 1 && l->kernel_w == 1 && l->stride_h == 1 && l->stride_w == 1 && !border);
+    s->in_place =
+        k->operand_bytes == 1 && !in->is_signed && !border && groups == 1 && s->group_operands == s->group_inputs;
+    s->pointwise =
+        linear || (l->kernel_h == 1 && l->kernel_w == 1 && l->stride_h == 1 && l->stride_w == 1 && !border);
 }
 
 /* Operands of one group's padded image for `rows` output rows. */
@@ -149,8 +150,8 @@ static int largest_unplaced(const life *lives, const bool *done, int count)
 static void place(oct_int8_model *m, const life *lives, life *placed, bool *done)
 {
     int count = m->spec.tensor_count, placed_count = 0;
-    for (int t = 0; t < count; t++) done[t] = m->root[t] != t || lives[t].first < 0 ||
-                                              m->spec.tensors[t].kind != OCT_INT8_CODES;
+    for (int t = 0; t < count; t++)
+        done[t] = m->root[t] != t || lives[t].first < 0 || m->spec.tensors[t].kind != OCT_INT8_CODES;
     for (int t; (t = largest_unplaced(lives, done, count)) >= 0; done[t] = true) {
         life one = lives[t];
         one.offset = lowest_offset(placed, placed_count, &one);

@@ -23,7 +23,7 @@ struct oct_int8_state {
     oct_error error;
 };
 
-/* One call of run. Tensor t of image i in slot s lies at base + offset[t]*scale + (packed ? i*bytes[t] : s*image_bytes). */
+/* One call of run: who asked, what for, and which memory its tensors lie in (tensor_at). */
 typedef struct walk {
     oct_int8_state *state;
     const oct_int8_model *model;
@@ -204,7 +204,8 @@ oct_status oct_int8_state_create(oct_int8_state **out, const oct_int8_model *mod
 {
     *out = NULL;
     if (max_batch < 1 || max_batch > MAX_BATCH)
-        return oct_fail(error, OCT_ERR_ARGUMENT, "int8 state: batch of %d images, expected 1..%d", max_batch, MAX_BATCH);
+        return oct_fail(error, OCT_ERR_ARGUMENT, "int8 state: batch of %d images, expected 1..%d", max_batch,
+                        MAX_BATCH);
     if (threads < 0 || threads > MAX_THREADS)
         return oct_fail(error, OCT_ERR_ARGUMENT, "int8 state: %d threads, expected 0..%d", threads, MAX_THREADS);
     if (!threads) threads = oct_par_default_threads();

@@ -9,7 +9,8 @@ typedef struct operands {
     size_t row_bytes; /* of one row of the padded image */
 } operands;
 
-static operands operands_of_linear(const oct_int8_step *s, const oct_i8_kernels *k, const uint8_t *in, uint8_t *scratch)
+static operands operands_of_linear(const oct_int8_step *s, const oct_i8_kernels *k, const uint8_t *in,
+                                   uint8_t *scratch)
 {
     if (s->in_place) return (operands){.at = in};
     const oct_i8_pad pad = {.height = 1,
@@ -96,17 +97,18 @@ static void accumulate(const oct_int8_step *s, const oct_i8_kernels *k, int32_t 
     size_t starts = (size_t)(s->group_outputs + OCT_I8_BLOCK - 1) / OCT_I8_BLOCK * OCT_I8_BLOCK;
     for (int g = 0; g < groups; g++)
         k->conv_row(acc + (ptrdiff_t)g * s->group_outputs, x + (size_t)g * s->cut.group_bytes,
-                    (const uint8_t *)s->packed + (size_t)g * s->packed_group_bytes, s->start + (size_t)g * starts, &p);
+                    (const uint8_t *)s->packed + (size_t)g * s->packed_group_bytes, s->start + (size_t)g * starts,
+                    &p);
 }
 
 /* `pixels` output pixels from `out_pixel` on, whose first operand is x; scores go straight to their place. */
-static void convolve_row(const oct_int8_step *s, const oct_i8_kernels *k, void *out, size_t out_pixel, const uint8_t *x,
-                         const operands *o, int32_t *acc, int pixels)
+static void convolve_row(const oct_int8_step *s, const oct_i8_kernels *k, void *out, size_t out_pixel,
+                         const uint8_t *x, const operands *o, int32_t *acc, int pixels)
 {
     const oct_int8_layer *l = &s->layer;
     const size_t channels = (size_t)s->out->channels;
-    const size_t step = (size_t)s->group_operands * (size_t)(l->op == OCT_INT8_LINEAR ? 1 : l->stride_w) *
-                        (size_t)k->operand_bytes;
+    const size_t step =
+        (size_t)s->group_operands * (size_t)(l->op == OCT_INT8_LINEAR ? 1 : l->stride_w) * (size_t)k->operand_bytes;
     for (int done = 0; done < pixels; done += s->cut.chunk_pixels) {
         int count = pixels - done < s->cut.chunk_pixels ? pixels - done : s->cut.chunk_pixels;
         size_t at = (out_pixel + (size_t)done) * channels;
@@ -119,8 +121,8 @@ static void convolve_row(const oct_int8_step *s, const oct_i8_kernels *k, void *
     }
 }
 
-void oct_int8_step_conv(const oct_int8_step *s, const oct_i8_kernels *k, void *out, const uint8_t *in, uint8_t *scratch,
-                        int begin, int end)
+void oct_int8_step_conv(const oct_int8_step *s, const oct_i8_kernels *k, void *out, const uint8_t *in,
+                        uint8_t *scratch, int begin, int end)
 {
     operands o = operands_of(s, k, in, scratch, begin, end);
     int32_t *acc = (int32_t *)(void *)(scratch + s->cut.image_bytes);

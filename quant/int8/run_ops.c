@@ -39,14 +39,15 @@ static void run_mul(const oct_int8_step *s, const oct_i8_kernels *k, uint8_t *ou
 }
 
 /* Concat along channels; a re-scaling is a concat of one. */
-static void run_concat(const oct_int8_step *s, const oct_i8_kernels *k, uint8_t *out, const uint8_t *const in[], range r)
+static void run_concat(const oct_int8_step *s, const oct_i8_kernels *k, uint8_t *out, const uint8_t *const in[],
+                       range r)
 {
     size_t out_channels = (size_t)s->out->channels, channel = 0;
     for (int i = 0; i < s->layer.input_count; i++) {
         size_t channels = (size_t)s->in[i]->channels;
         k->rescale(out + r.first * out_channels + channel, in[i] + r.first * channels, r.count, s->in[i]->channels,
-                   s->out->channels, s->in[i]->channels, s->in[i]->is_signed,
-                   s->in[i]->exponent - s->out->exponent, s->layer.out_lo, s->layer.out_hi);
+                   s->out->channels, s->in[i]->channels, s->in[i]->is_signed, s->in[i]->exponent - s->out->exponent,
+                   s->layer.out_lo, s->layer.out_hi);
         channel += channels;
     }
 }
@@ -77,8 +78,8 @@ static void run_pool_pixel(const oct_int8_step *s, const oct_i8_kernels *k, uint
         out[c] = (uint8_t)oct_clamp_i32(oct_average_round(sum[c], taps, up), s->layer.out_lo, s->layer.out_hi);
 }
 
-static void run_pool(const oct_int8_step *s, const oct_i8_kernels *k, uint8_t *out, const uint8_t *in, uint8_t *scratch,
-                     int begin, int end)
+static void run_pool(const oct_int8_step *s, const oct_i8_kernels *k, uint8_t *out, const uint8_t *in,
+                     uint8_t *scratch, int begin, int end)
 {
     const oct_int8_layer *l = &s->layer;
     for (int y = begin; y < end; y++) {

@@ -207,8 +207,8 @@ static oct_status check_geometry(const oct_int8_spec *spec, const oct_int8_layer
 {
     const oct_int8_tensor *in = &spec->tensors[l->inputs[0]], *out = &spec->tensors[l->output];
     if (!op_table[l->op].geometry) {
-        const int fields[] = {l->kernel_h, l->kernel_w, l->stride_h, l->stride_w, l->dilation_h, l->dilation_w,
-                              l->pad_top, l->pad_left, l->pad_bottom, l->pad_right, l->groups};
+        const int fields[] = {l->kernel_h, l->kernel_w, l->stride_h,   l->stride_w,  l->dilation_h, l->dilation_w,
+                              l->pad_top,  l->pad_left, l->pad_bottom, l->pad_right, l->groups};
         for (size_t i = 0; i < sizeof fields / sizeof fields[0]; i++)
             if (fields[i]) return layer_fail(error, l, "a geometry field (kernel, stride, … groups)", fields[i], 0);
         return OCT_OK;
@@ -296,7 +296,8 @@ static oct_status check_limits(const oct_int8_spec *spec, const oct_int8_layer *
         return layer_fail(error, l, "number of weight exponents", count, op_table[l->op].weights ? out->channels : 0);
     bool same_grid = l->op == OCT_INT8_MAX_POOL || l->op == OCT_INT8_FLATTEN;
     const oct_int8_tensor *in = &spec->tensors[l->inputs[0]];
-    if (same_grid && out->exponent != in->exponent) return layer_fail(error, l, "output exponent", out->exponent, in->exponent);
+    if (same_grid && out->exponent != in->exponent)
+        return layer_fail(error, l, "output exponent", out->exponent, in->exponent);
     if (same_grid && out->is_signed != in->is_signed)
         return layer_fail(error, l, "output signedness", out->is_signed, in->is_signed);
     return OCT_OK;
@@ -394,6 +395,7 @@ oct_status oct_int8_spec_check_shapes(const oct_int8_spec *spec, oct_error *erro
                         spec->layers[0].name, input->name);
     int classes = spec->tensors[spec->output].channels;
     if (spec->class_count != 0 && spec->class_count != classes)
-        return oct_fail(error, OCT_ERR_FORMAT, "int8 model: %d class names for %d outputs", spec->class_count, classes);
+        return oct_fail(error, OCT_ERR_FORMAT, "int8 model: %d class names for %d outputs", spec->class_count,
+                        classes);
     return OCT_OK;
 }

@@ -46,8 +46,7 @@ static oct_status check_output_channel(const oct_int8_spec *spec, const oct_int8
     int64_t sum;
     if (!sum_weights(&sum, l->weights + (size_t)o * (depthwise ? 1 : count), count, depthwise ? outputs : 1))
         return fail(error, l, "a weight code of output", o, -128, "-127..127");
-    if (255 * sum >= ACC_BOUND)
-        return fail(error, l, "255 * sum|w| of output", o, 255 * sum, "less than 2^29");
+    if (255 * sum >= ACC_BOUND) return fail(error, l, "255 * sum|w| of output", o, 255 * sum, "less than 2^29");
     if (l->bias[o] >= BIAS_BOUND || l->bias[o] <= -BIAS_BOUND)
         return fail(error, l, "bias of output", o, l->bias[o], "less than 2^30 in magnitude");
     int kw = oct_int8_weight_exponent(l, o);
@@ -55,8 +54,8 @@ static oct_status check_output_channel(const oct_int8_spec *spec, const oct_int8
     int acc = in->exponent + kw;
     if (out->kind == OCT_INT8_CODES) return check_shift(l, o, acc - out->exponent, error);
     if (oct_int8_tensor_exponent(out, o) != acc)
-        return oct_fail(error, OCT_ERR_FORMAT, "layer '%s' (%s): score exponent of output %d is %d, expected %d", l->name,
-                        oct_int8_op_name(l->op), o, oct_int8_tensor_exponent(out, o), acc);
+        return oct_fail(error, OCT_ERR_FORMAT, "layer '%s' (%s): score exponent of output %d is %d, expected %d",
+                        l->name, oct_int8_op_name(l->op), o, oct_int8_tensor_exponent(out, o), acc);
     return OCT_OK;
 }
 
@@ -73,12 +72,13 @@ static oct_status check_add(const oct_int8_layer *l, int ka, int kb, int ko, oct
 {
     int apart = abs(ka - kb), k = ka > kb ? ka : kb;
     if (apart > OCT_INT8_MAX_ADD_SHIFT)
-        return oct_fail(error, OCT_ERR_FORMAT, "layer '%s' (add): exponents %d and %d are more than %d apart", l->name,
-                        ka, kb, OCT_INT8_MAX_ADD_SHIFT);
+        return oct_fail(error, OCT_ERR_FORMAT, "layer '%s' (add): exponents %d and %d are more than %d apart",
+                        l->name, ka, kb, OCT_INT8_MAX_ADD_SHIFT);
     if (apart > 22 && k < ko)
         return oct_fail(error, OCT_ERR_FORMAT,
                         "layer '%s' (add): exponents %d and %d are far apart, expected an output exponent of at most "
-                        "%d, found %d", l->name, ka, kb, k, ko);
+                        "%d, found %d",
+                        l->name, ka, kb, k, ko);
     return check_shift(l, 0, k - ko, error);
 }
 
@@ -97,8 +97,8 @@ static oct_status check_exponents(const oct_int8_spec *spec, const oct_int8_laye
         return OCT_OK;
     case OCT_INT8_AVERAGE_POOL:
         if (abs(ko - ka) > 30)
-            return oct_fail(error, OCT_ERR_FORMAT, "layer '%s' (average_pool): exponents %d and %d are more than 30 apart",
-                            l->name, ka, ko);
+            return oct_fail(error, OCT_ERR_FORMAT,
+                            "layer '%s' (average_pool): exponents %d and %d are more than 30 apart", l->name, ka, ko);
         return OCT_OK;
     default:
         return OCT_OK;

@@ -6,7 +6,8 @@
 
 #include "autograd/kernels/f32_kernels.h"
 
-/* Everything a bench call may need; small multiples of 0.001 keep the numbers away from denormals and overflow. */
+/* Everything a bench call may need; small multiples of 0.001 keep the numbers away from denormals and
+ * overflow. */
 typedef struct workload {
     oct_f32_kernels t;
     float *x, *y, *z, *w;
@@ -54,23 +55,37 @@ void bench_conv_row(checkkern *k, uint32_t mask)
 {
     static const struct {
         int channels, outputs, taps, pixels;
-    } shapes[] = {{16, 16, 3, 32}, {32, 32, 3, 16}, {64, 64, 3, 8}, {48, 48, 3, 16}, {128, 128, 3, 16}, {256, 256, 3, 4},
-                  {3, 16, 3, 32},  {1, 32, 3, 28},  {64, 64, 1, 32}, {3, 64, 7, 112}};
+    } shapes[] = {{16, 16, 3, 32},  {32, 32, 3, 16}, {64, 64, 3, 8}, {48, 48, 3, 16}, {128, 128, 3, 16},
+                  {256, 256, 3, 4}, {3, 16, 3, 32},  {1, 32, 3, 28}, {64, 64, 1, 32}, {3, 64, 7, 112}};
     workload b = prepare(k, mask);
     for (size_t i = 0; i < sizeof shapes / sizeof shapes[0]; i++) {
         int c = shapes[i].channels, taps = shapes[i].taps;
-        b.conv = (oct_f32_conv_row){.pixels = shapes[i].pixels, .outputs = shapes[i].outputs, .taps_h = taps, .taps_w = taps,
-                                    .channels = c, .x_pixel = c, .x_tap = c, .y_pixel = shapes[i].outputs};
+        b.conv = (oct_f32_conv_row){.pixels = shapes[i].pixels,
+                                    .outputs = shapes[i].outputs,
+                                    .taps_h = taps,
+                                    .taps_w = taps,
+                                    .channels = c,
+                                    .x_pixel = c,
+                                    .x_tap = c,
+                                    .y_pixel = shapes[i].outputs};
         b.conv.x_row = (ptrdiff_t)(shapes[i].pixels + taps - 1) * c;
         char shape[64];
-        snprintf(shape, sizeof shape, "%d->%d %dx%d on %d pixels", c, shapes[i].outputs, taps, taps, shapes[i].pixels);
+        snprintf(shape, sizeof shape, "%d->%d %dx%d on %d pixels", c, shapes[i].outputs, taps, taps,
+                 shapes[i].pixels);
         double flops = 2.0 * taps * taps * c * shapes[i].outputs * shapes[i].pixels;
         checkkern_rate(k, shape, checkkern_seconds(k, call_conv_row, &b), flops, "GFLOP/s");
     }
-    b.conv = (oct_f32_conv_row){.pixels = 128, .outputs = 10, .taps_h = 1, .taps_w = 1, .channels = 512, .x_pixel = 512,
-                                .x_row = 512, .x_tap = 512, .y_pixel = 10};
-    checkkern_rate(k, "linear 512->10, batch 128", checkkern_seconds(k, call_conv_row, &b), 2.0 * 128 * 512 * 10,
-                   "GFLOP/s");
+    b.conv = (oct_f32_conv_row){.pixels = 128,
+                                .outputs = 10,
+                                .taps_h = 1,
+                                .taps_w = 1,
+                                .channels = 512,
+                                .x_pixel = 512,
+                                .x_row = 512,
+                                .x_tap = 512,
+                                .y_pixel = 10};
+    checkkern_rate(k, "linear 512->10, batch 128", checkkern_seconds(k, call_conv_row, &b),
+                   2.0 * 128 * 512 * 10, "GFLOP/s");
 }
 
 static void call_conv_dw(void *arg)
@@ -87,12 +102,17 @@ void bench_conv_dw(checkkern *k, uint32_t mask)
     workload b = prepare(k, mask);
     for (size_t i = 0; i < sizeof shapes / sizeof shapes[0]; i++) {
         int n = shapes[i].pixels;
-        b.dw = (oct_f32_conv_dw){.rows = n, .pixels = n, .outputs = shapes[i].outputs, .inner = shapes[i].inner,
-                                 .x_pixel = shapes[i].x_pixel, .dy_pixel = shapes[i].outputs};
+        b.dw = (oct_f32_conv_dw){.rows = n,
+                                 .pixels = n,
+                                 .outputs = shapes[i].outputs,
+                                 .inner = shapes[i].inner,
+                                 .x_pixel = shapes[i].x_pixel,
+                                 .dy_pixel = shapes[i].outputs};
         b.dw.x_row = (ptrdiff_t)(n + 2) * b.dw.x_pixel;
         b.dw.dy_row = n * b.dw.dy_pixel;
         char shape[64];
-        snprintf(shape, sizeof shape, "inner %d outputs %d on %dx%d", shapes[i].inner, shapes[i].outputs, n, n);
+        snprintf(shape, sizeof shape, "inner %d outputs %d on %dx%d", shapes[i].inner, shapes[i].outputs, n,
+                 n);
         double flops = 2.0 * n * n * shapes[i].inner * shapes[i].outputs;
         checkkern_rate(k, shape, checkkern_seconds(k, call_conv_dw, &b), flops, "GFLOP/s");
     }
@@ -114,8 +134,14 @@ static void bench_depthwise(checkkern *k, uint32_t mask, void (*call)(void *))
 {
     workload b = prepare(k, mask);
     for (int channels = 16; channels <= 256; channels *= 4) {
-        b.depthwise = (oct_f32_depthwise){.pixels = 16, .channels = channels, .taps_h = 3, .taps_w = 3, .x_pixel = channels,
-                                          .x_tap = channels, .x_row = 18 * (ptrdiff_t)channels, .y_pixel = channels};
+        b.depthwise = (oct_f32_depthwise){.pixels = 16,
+                                          .channels = channels,
+                                          .taps_h = 3,
+                                          .taps_w = 3,
+                                          .x_pixel = channels,
+                                          .x_tap = channels,
+                                          .x_row = 18 * (ptrdiff_t)channels,
+                                          .y_pixel = channels};
         char shape[64];
         snprintf(shape, sizeof shape, "%d channels 3x3 on 16 pixels", channels);
         checkkern_rate(k, shape, checkkern_seconds(k, call, &b), 2.0 * 9 * 16 * channels, "GFLOP/s");
@@ -149,7 +175,8 @@ static void call_affine_clamp(void *arg)
 static void call_bn_backward_sums(void *arg)
 {
     workload *b = arg;
-    b->t.bn_backward_sums(b->sum, b->square, b->z, b->z, b->y, -1.0f, INFINITY, b->x, b->w, b->rows, b->channels);
+    b->t.bn_backward_sums(b->sum, b->square, b->z, b->z, b->y, -1.0f, INFINITY, b->x, b->w, b->rows,
+                          b->channels);
 }
 
 static void call_bn_backward_apply(void *arg)

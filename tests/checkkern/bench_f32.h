@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause
- * Bench bodies of the float kernels (checkkern --bench): one thread, data that stays in the first two cache levels.
- * Convolutions in GFLOP/s (a multiplication and an addition count as two), the rest in GB/s read and written.
+ * Bench bodies of the float kernels (checkkern --bench): one thread, data that stays in the first two cache
+ * levels. Convolutions in GFLOP/s (a multiplication and an addition count as two), the rest in GB/s read and
+ * written.
  */
 #ifndef OCT_TESTS_BENCH_F32_H
 #define OCT_TESTS_BENCH_F32_H

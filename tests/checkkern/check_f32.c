@@ -15,14 +15,16 @@ static void check_pack(checkkern *k, uint32_t mask)
         int taps_w = checkkern_random(k, 1, 3), channels = checkkern_random(k, 1, 9);
         /* [output][row][tap][channel], the transposed and flipped order of a gradient, or a broadcast */
         ptrdiff_t so, sr, st, sc;
-        size_t taps = (size_t)taps_h * (size_t)taps_w, count = (size_t)outputs * taps * (size_t)channels, first = 0;
+        size_t taps = (size_t)taps_h * (size_t)taps_w, count = (size_t)outputs * taps * (size_t)channels,
+               first = 0;
         if (i % 2) {
             so = (ptrdiff_t)taps * channels, sr = taps_w * channels, st = channels, sc = 1;
         } else {
             so = 1, sr = -taps_w * outputs, st = -outputs, sc = (ptrdiff_t)taps * outputs;
             first = (taps - 1) * (size_t)outputs;
         }
-        checkkern_case(k, "outputs %d taps %dx%d channels %d flipped %d", outputs, taps_h, taps_w, channels, i % 2 == 0);
+        checkkern_case(k, "outputs %d taps %dx%d channels %d flipped %d", outputs, taps_h, taps_w, channels,
+                       i % 2 == 0);
         const float *w = f32_input(k, count, SPECIAL);
         size_t packed_count = oct_f32_packed_size(outputs, taps_h, taps_w, channels);
         float *packed = f32_output(k, packed_count);
@@ -30,7 +32,8 @@ static void check_pack(checkkern *k, uint32_t mask)
         oct_f32_pack(packed, w + first, outputs, taps_h, taps_w, channels, so, sr, st, sc);
         checkkern_call_end(k);
         for (size_t e = 0; e < packed_count; e++) {
-            int o = (int)(e / (OCT_F32_BLOCK * taps * (size_t)channels)) * OCT_F32_BLOCK + (int)(e % OCT_F32_BLOCK);
+            int o = (int)(e / (OCT_F32_BLOCK * taps * (size_t)channels)) * OCT_F32_BLOCK +
+                    (int)(e % OCT_F32_BLOCK);
             ptrdiff_t c = (ptrdiff_t)(e / OCT_F32_BLOCK) % channels;
             ptrdiff_t t = (ptrdiff_t)(e / OCT_F32_BLOCK) / channels % taps_w;
             ptrdiff_t r = (ptrdiff_t)(e / OCT_F32_BLOCK) / channels / taps_w % taps_h;
@@ -44,12 +47,14 @@ static void check_pad_image(checkkern *k, uint32_t mask)
 {
     (void)mask;
     for (int i = 0; i < checkkern_count(k, 300, 2000); i++) {
-        int height = checkkern_random(k, 1, 6), width = checkkern_random(k, 1, 6), channels = checkkern_random(k, 1, 5);
+        int height = checkkern_random(k, 1, 6), width = checkkern_random(k, 1, 6),
+            channels = checkkern_random(k, 1, 5);
         int top = checkkern_random(k, -3, 3), left = checkkern_random(k, -3, 3);
         int bottom = checkkern_random(k, -3, 3), right = checkkern_random(k, -3, 3);
         int out_height = height + top + bottom, out_width = width + left + right;
         if (out_height < 0 || out_width < 0) continue;
-        checkkern_case(k, "image %dx%dx%d borders %d %d %d %d", height, width, channels, top, left, bottom, right);
+        checkkern_case(k, "image %dx%dx%d borders %d %d %d %d", height, width, channels, top, left, bottom,
+                       right);
         const float *image = f32_input(k, (size_t)height * (size_t)width * (size_t)channels, SPECIAL);
         float *out = f32_output(k, (size_t)out_height * (size_t)out_width * (size_t)channels);
         checkkern_call_begin(k);

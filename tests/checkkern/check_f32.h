@@ -33,15 +33,18 @@ typedef struct f32_grid {
     ptrdiff_t stride[3]; /* may be negative */
     int inner;
 } f32_grid;
-/* Element 0 of an input that holds values at the points and NaN between them: a kernel that reads too much shows. */
+/* Element 0 of an input that holds values at the points and NaN between them: a kernel that reads too much
+ * shows. */
 const float *f32_grid_input(checkkern *k, const f32_grid *g, data_kind kind);
 
 /* Equal bits, or both NaN. */
 void f32_same(checkkern *k, const char *what, const float *got, const float *want, size_t n);
 void f32_same_doubles(checkkern *k, const char *what, const double *got, const double *want, size_t n);
-/* |got - want| <= (terms + 3) * 2^-24 * magnitude: one rounding per product and sum, one each for bias and destination,
- * one of slack for the second-order terms; below the normal range one denormal step per operation. */
-void f32_near(checkkern *k, const char *what, size_t at, float got, double want, double terms, double magnitude);
+/* |got - want| <= (terms + 3) * 2^-24 * magnitude: one rounding per product and sum, one each for bias and
+ * destination, one of slack for the second-order terms; below the normal range one denormal step per
+ * operation. */
+void f32_near(checkkern *k, const char *what, size_t at, float got, double want, double terms,
+              double magnitude);
 
 /* Limits of a clamp or mask, the i-th of a few: usual activations, none, values that occur in the data. */
 void f32_limits(int i, float *lo, float *hi);

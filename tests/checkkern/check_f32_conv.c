@@ -9,9 +9,10 @@
 
 static void describe_conv(checkkern *k, const oct_f32_conv_row *p, const char *note)
 {
-    checkkern_case(k, "pixels %d outputs %d taps %dx%d channels %d x strides %td %td %td y_pixel %td accumulate %d%s",
-                   p->pixels, p->outputs, p->taps_h, p->taps_w, p->channels, p->x_pixel, p->x_row, p->x_tap, p->y_pixel,
-                   p->accumulate, note);
+    checkkern_case(
+        k, "pixels %d outputs %d taps %dx%d channels %d x strides %td %td %td y_pixel %td accumulate %d%s",
+        p->pixels, p->outputs, p->taps_h, p->taps_w, p->channels, p->x_pixel, p->x_row, p->x_tap, p->y_pixel,
+        p->accumulate, note);
 }
 
 static void compare_conv(checkkern *k, const float *y, const float *start, const float *x, const float *w,
@@ -44,7 +45,8 @@ static void compare_conv(checkkern *k, const float *y, const float *start, const
     }
 }
 
-static void conv_case(checkkern *k, const oct_f32_kernels *t, const oct_f32_conv_row *p, int with_bias, data_kind kind)
+static void conv_case(checkkern *k, const oct_f32_kernels *t, const oct_f32_conv_row *p, int with_bias,
+                      data_kind kind)
 {
     describe_conv(k, p, with_bias ? " with bias" : "");
     f32_grid g = {{p->taps_h, p->taps_w, p->pixels}, {p->x_row, p->x_tap, p->x_pixel}, p->channels};
@@ -69,10 +71,11 @@ static void conv_case(checkkern *k, const oct_f32_kernels *t, const oct_f32_conv
     checkkern_same_bytes(k, "second run", again, y, count * sizeof *y);
 }
 
-/* Strides of a padded image with the given slack; variant picks dilation, gaps, reversed axes, linear layers. */
+/* Strides of a padded image; variant picks dilation, gaps, reversed axes, linear layers. */
 static oct_f32_conv_row conv_shape(int pixels, int outputs, int taps_h, int taps_w, int channels, int variant)
 {
-    oct_f32_conv_row p = {.pixels = pixels, .outputs = outputs, .taps_h = taps_h, .taps_w = taps_w, .channels = channels};
+    oct_f32_conv_row p = {
+        .pixels = pixels, .outputs = outputs, .taps_h = taps_h, .taps_w = taps_w, .channels = channels};
     p.accumulate = variant & 1;
     p.y_pixel = outputs + (variant & 2 ? 3 : 0);
     p.x_tap = channels;
@@ -123,9 +126,9 @@ void check_conv_row(checkkern *k, uint32_t mask)
         conv_case(k, &t, &p, 0, PLAIN);
     }
     for (int i = 0; i < checkkern_count(k, 100, 2000); i++) {
-        oct_f32_conv_row p = conv_shape(checkkern_random(k, 1, 40), checkkern_random(k, 1, 100), checkkern_random(k, 1, 4),
-                                        checkkern_random(k, 1, 4), checkkern_random(k, 1, 40),
-                                        checkkern_random(k, 0, CONV_VARIANTS - 1));
+        oct_f32_conv_row p = conv_shape(
+            checkkern_random(k, 1, 40), checkkern_random(k, 1, 100), checkkern_random(k, 1, 4),
+            checkkern_random(k, 1, 4), checkkern_random(k, 1, 40), checkkern_random(k, 0, CONV_VARIANTS - 1));
         conv_case(k, &t, &p, checkkern_random(k, 0, 1), checkkern_random(k, 0, 1) ? PLAIN : EXTREME);
     }
 }
@@ -159,8 +162,8 @@ static void compare_dw(checkkern *k, const float *dw, const float *start, const 
 
 static void dw_case(checkkern *k, const oct_f32_kernels *t, const oct_f32_conv_dw *p, data_kind kind)
 {
-    checkkern_case(k, "rows %d pixels %d outputs %d inner %d x strides %td %td dy strides %td %td", p->rows, p->pixels,
-                   p->outputs, p->inner, p->x_row, p->x_pixel, p->dy_row, p->dy_pixel);
+    checkkern_case(k, "rows %d pixels %d outputs %d inner %d x strides %td %td dy strides %td %td", p->rows,
+                   p->pixels, p->outputs, p->inner, p->x_row, p->x_pixel, p->dy_row, p->dy_pixel);
     f32_grid gx = {{p->rows, p->pixels, 1}, {p->x_row, p->x_pixel, 0}, p->inner};
     f32_grid gy = {{p->rows, p->pixels, 1}, {p->dy_row, p->dy_pixel, 0}, p->outputs};
     const float *x = f32_grid_input(k, &gx, kind), *dy = f32_grid_input(k, &gy, kind);
@@ -212,8 +215,9 @@ void check_conv_dw(checkkern *k, uint32_t mask)
         dw_case(k, &t, &q, PLAIN);
     }
     for (int i = 0; i < checkkern_count(k, 100, 2000); i++) {
-        oct_f32_conv_dw p = dw_shape(checkkern_random(k, 1, 6), checkkern_random(k, 1, 20), checkkern_random(k, 1, 100),
-                                     checkkern_random(k, 1, 60), checkkern_random(k, 0, 15));
+        oct_f32_conv_dw p =
+            dw_shape(checkkern_random(k, 1, 6), checkkern_random(k, 1, 20), checkkern_random(k, 1, 100),
+                     checkkern_random(k, 1, 60), checkkern_random(k, 0, 15));
         dw_case(k, &t, &p, checkkern_random(k, 0, 1) ? PLAIN : EXTREME);
     }
 }

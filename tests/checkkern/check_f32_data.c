@@ -7,8 +7,8 @@
 
 float f32_value(checkkern *k, data_kind kind)
 {
-    static const float values[] = {0.0f,   -0.0f,  1e-40f, -3e-45f,  FLT_MIN,   1e15f,     -1e15f, 1e-15f, 1.0f,
-                                   -1.0f,  6.0f,   1e-30f, INFINITY, -INFINITY, NAN,       FLT_MAX, -FLT_MAX};
+    static const float values[] = {0.0f,  -0.0f, 1e-40f, -3e-45f,  FLT_MIN,   1e15f, -1e15f,  1e-15f,  1.0f,
+                                   -1.0f, 6.0f,  1e-30f, INFINITY, -INFINITY, NAN,   FLT_MAX, -FLT_MAX};
     float v = 2.0f * oct_rng_uniform(checkkern_rng(k)) - 1.0f;
     if (kind == PLAIN || checkkern_random(k, 0, 2)) return v;
     return values[checkkern_random(k, 0, kind == EXTREME ? 11 : 16)];
@@ -71,7 +71,8 @@ void f32_same(checkkern *k, const char *what, const float *got, const float *wan
 {
     for (size_t i = 0; i < n; i++) {
         if (memcmp(&got[i], &want[i], sizeof got[i]) && !(isnan(got[i]) && isnan(want[i])))
-            checkkern_fail(k, "%s[%zu] of %zu is %.9g, expected %.9g", what, i, n, (double)got[i], (double)want[i]);
+            checkkern_fail(k, "%s[%zu] of %zu is %.9g, expected %.9g", what, i, n, (double)got[i],
+                           (double)want[i]);
     }
 }
 
@@ -83,7 +84,8 @@ void f32_same_doubles(checkkern *k, const char *what, const double *got, const d
     }
 }
 
-void f32_near(checkkern *k, const char *what, size_t at, float got, double want, double terms, double magnitude)
+void f32_near(checkkern *k, const char *what, size_t at, float got, double want, double terms,
+              double magnitude)
 {
     double bound = (terms + 3.0) * (0x1p-24 * magnitude + 0x1p-149);
     if (!(fabs((double)got - want) <= bound))
@@ -123,7 +125,8 @@ const float *f32_grid_input(checkkern *k, const f32_grid *g, data_kind kind)
     for (int a = 0; a < g->count[0]; a++) {
         for (int b = 0; b < g->count[1]; b++) {
             for (int c = 0; c < g->count[2]; c++)
-                f32_fill(k, origin + a * g->stride[0] + b * g->stride[1] + c * g->stride[2], (size_t)g->inner, kind);
+                f32_fill(k, origin + a * g->stride[0] + b * g->stride[1] + c * g->stride[2], (size_t)g->inner,
+                         kind);
         }
     }
     cg_input(k, block);
@@ -140,7 +143,8 @@ double *f32_doubles(checkkern *k, int n, double **copy)
 
 void f32_limits(int i, float *lo, float *hi)
 {
-    static const float all[][2] = {{0.0f, INFINITY}, {-INFINITY, INFINITY}, {0.0f, 6.0f}, {-0.25f, 0.5f}, {0.0f, 0.0f}};
+    static const float all[][2] = {
+        {0.0f, INFINITY}, {-INFINITY, INFINITY}, {0.0f, 6.0f}, {-0.25f, 0.5f}, {0.0f, 0.0f}};
     *lo = all[i % 5][0];
     *hi = all[i % 5][1];
 }

@@ -20,7 +20,8 @@ static oct_f32_depthwise depthwise_shape(int pixels, int channels, int taps_h, i
 
 static void describe_depthwise(checkkern *k, const oct_f32_depthwise *p, int with_bias)
 {
-    checkkern_case(k, "pixels %d channels %d taps %dx%d x strides %td %td %td y_pixel %td accumulate %d bias %d",
+    checkkern_case(k,
+                   "pixels %d channels %d taps %dx%d x strides %td %td %td y_pixel %td accumulate %d bias %d",
                    p->pixels, p->channels, p->taps_h, p->taps_w, p->x_pixel, p->x_row, p->x_tap, p->y_pixel,
                    p->accumulate, with_bias);
 }
@@ -31,8 +32,8 @@ static const float *depthwise_input(checkkern *k, const oct_f32_depthwise *p, da
     return f32_grid_input(k, &g, kind);
 }
 
-static void depthwise_row_case(checkkern *k, const oct_f32_kernels *t, const oct_f32_depthwise *p, int with_bias,
-                               data_kind kind)
+static void depthwise_row_case(checkkern *k, const oct_f32_kernels *t, const oct_f32_depthwise *p,
+                               int with_bias, data_kind kind)
 {
     describe_depthwise(k, p, with_bias);
     const float *x = depthwise_input(k, p, kind);
@@ -58,8 +59,9 @@ static void depthwise_row_case(checkkern *k, const oct_f32_kernels *t, const oct
             double sum = bias ? (double)bias[c] : 0.0, magnitude = fabs(sum);
             if (p->accumulate) sum += (double)start[at], magnitude += fabs((double)start[at]);
             for (int i = 0; i < taps; i++) {
-                double term = (double)x[n * p->x_pixel + i / p->taps_w * p->x_row + i % p->taps_w * p->x_tap + c] *
-                              (double)w[i * p->channels + c];
+                double term =
+                    (double)x[n * p->x_pixel + i / p->taps_w * p->x_row + i % p->taps_w * p->x_tap + c] *
+                    (double)w[i * p->channels + c];
                 sum += term;
                 magnitude += fabs(term);
             }
@@ -68,7 +70,8 @@ static void depthwise_row_case(checkkern *k, const oct_f32_kernels *t, const oct
     }
 }
 
-static void depthwise_dw_case(checkkern *k, const oct_f32_kernels *t, const oct_f32_depthwise *p, data_kind kind)
+static void depthwise_dw_case(checkkern *k, const oct_f32_kernels *t, const oct_f32_depthwise *p,
+                              data_kind kind)
 {
     describe_depthwise(k, p, 0);
     const float *x = depthwise_input(k, p, kind);
@@ -88,8 +91,9 @@ static void depthwise_dw_case(checkkern *k, const oct_f32_kernels *t, const oct_
             size_t at = (size_t)i * (size_t)p->channels + (size_t)c;
             double sum = (double)start[at], magnitude = fabs(sum);
             for (int n = 0; n < p->pixels; n++) {
-                double term = (double)x[n * p->x_pixel + i / p->taps_w * p->x_row + i % p->taps_w * p->x_tap + c] *
-                              (double)dy[n * p->y_pixel + c];
+                double term =
+                    (double)x[n * p->x_pixel + i / p->taps_w * p->x_row + i % p->taps_w * p->x_tap + c] *
+                    (double)dy[n * p->y_pixel + c];
                 sum += term;
                 magnitude += fabs(term);
             }

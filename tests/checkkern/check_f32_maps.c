@@ -13,7 +13,8 @@ typedef struct rows_case {
 /* The i-th case: all channel counts up to two vectors and one, row counts from 0, blocks of rows, random. */
 static rows_case next_rows(checkkern *k, int i, data_kind kind)
 {
-    static const int many[][2] = {{1, 9000}, {3, 3000}, {16, 1100}, {64, 300}, {100, 200}, {300, 70}, {512, 33}};
+    static const int many[][2] = {{1, 9000},  {3, 3000}, {16, 1100}, {64, 300},
+                                  {100, 200}, {300, 70}, {512, 33}};
     enum { MANY = sizeof many / sizeof many[0] };
     rows_case r = {.kind = kind};
     if (i < 33) r.channels = i + 1, r.rows = 3;
@@ -35,7 +36,8 @@ void check_channel_sums(checkkern *k, uint32_t mask)
         rows_case r = next_rows(k, i, (data_kind)(i % 3));
         const float *x = f32_input(k, r.count, r.kind);
         double *want_sum, *want_square;
-        double *sum = f32_doubles(k, r.channels, &want_sum), *square = f32_doubles(k, r.channels, &want_square);
+        double *sum = f32_doubles(k, r.channels, &want_sum),
+               *square = f32_doubles(k, r.channels, &want_square);
         c.channel_sums(want_sum, want_square, x, r.rows, r.channels);
         checkkern_call_begin(k);
         t.channel_sums(sum, square, x, r.rows, r.channels);
@@ -70,14 +72,16 @@ void check_affine_clamp(checkkern *k, uint32_t mask)
         int alias = i / ROWS_QUICK ? checkkern_random(k, 1, 3) : i % 4;
         rows_case r = next_rows(k, i % ROWS_QUICK, (data_kind)(i / 2 % 3));
         size_t channels = (size_t)r.channels;
-        const float *x = f32_input(k, r.count, r.kind), *a = f32_input(k, channels, r.kind), *b = f32_input(k, channels, r.kind);
+        const float *x = f32_input(k, r.count, r.kind), *a = f32_input(k, channels, r.kind),
+                    *b = f32_input(k, channels, r.kind);
         const float *residual = alias ? f32_input(k, r.count, r.kind) : NULL;
         float *want = f32_output(k, r.count), lo, hi;
         float *got = alias < 2 ? f32_output(k, r.count) : f32_copy(k, alias == 2 ? x : residual, r.count);
         f32_limits(i, &lo, &hi);
         c.affine_clamp(want, x, a, b, residual, r.rows, r.channels, lo, hi);
         checkkern_call_begin(k);
-        t.affine_clamp(got, alias == 2 ? got : x, a, b, alias == 3 ? got : residual, r.rows, r.channels, lo, hi);
+        t.affine_clamp(got, alias == 2 ? got : x, a, b, alias == 3 ? got : residual, r.rows, r.channels, lo,
+                       hi);
         checkkern_call_end(k);
         f32_same(k, "y", got, want, r.count);
     }
@@ -93,7 +97,8 @@ void check_bn_backward_sums(checkkern *k, uint32_t mask)
         const float *mean = f32_input(k, (size_t)r.channels, r.kind);
         const float *y = i % 4 ? f32_input(k, r.count, r.kind) : NULL;
         int in_place = i / 4 % 2;
-        float *want = f32_output(k, r.count), *dz = in_place ? f32_copy(k, dy, r.count) : f32_output(k, r.count), lo, hi;
+        float *want = f32_output(k, r.count),
+              *dz = in_place ? f32_copy(k, dy, r.count) : f32_output(k, r.count), lo, hi;
         double *want_sum, *want_dot;
         double *sum = f32_doubles(k, r.channels, &want_sum), *dot = f32_doubles(k, r.channels, &want_dot);
         f32_limits(i, &lo, &hi);
@@ -115,9 +120,11 @@ void check_bn_backward_apply(checkkern *k, uint32_t mask)
         rows_case r = next_rows(k, i % ROWS_QUICK, (data_kind)(i % 3));
         size_t channels = (size_t)r.channels;
         const float *dz = f32_input(k, r.count, r.kind), *x = f32_input(k, r.count, r.kind);
-        const float *p = f32_input(k, channels, r.kind), *q = f32_input(k, channels, r.kind), *s = f32_input(k, channels, r.kind);
+        const float *p = f32_input(k, channels, r.kind), *q = f32_input(k, channels, r.kind),
+                    *s = f32_input(k, channels, r.kind);
         int accumulate = i % 2, in_place = !accumulate && i / 2 % 2;
-        const float *start = accumulate ? f32_input(k, r.count, r.kind) : in_place ? dz : f32_output(k, r.count);
+        const float *start = in_place ? dz : f32_output(k, r.count);
+        if (accumulate) start = f32_input(k, r.count, r.kind);
         float *want = f32_copy(k, start, r.count), *dx = f32_copy(k, start, r.count);
         c.bn_backward_apply(want, dz, x, p, q, s, r.rows, r.channels, accumulate);
         checkkern_call_begin(k);
@@ -248,7 +255,8 @@ void check_sgd(checkkern *k, uint32_t mask)
         uint8_t *decay = i & 1 ? cg_alloc(k, n, f32_place(k, 1)) : NULL;
         for (size_t j = 0; decay && j < n; j++) decay[j] = (uint8_t)checkkern_random(k, 0, 1);
         if (decay) cg_input(k, decay);
-        float *want_w = f32_copy(k, w0, n), *want_v = f32_copy(k, v0, n), *w = f32_copy(k, w0, n), *v = f32_copy(k, v0, n);
+        float *want_w = f32_copy(k, w0, n), *want_v = f32_copy(k, v0, n), *w = f32_copy(k, w0, n),
+              *v = f32_copy(k, v0, n);
         int nesterov = i / 2 % 2;
         c.sgd(want_w, want_v, grad, decay, n, 0.7f, 0.1f, 0.9f, 5e-4f, nesterov);
         checkkern_call_begin(k);

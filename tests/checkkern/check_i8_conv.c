@@ -86,8 +86,9 @@ static int32_t padded_code(const row_setup *s, int y, int x, int channel)
     y -= s->pad.top;
     x -= s->pad.left;
     if (y < 0 || x < 0 || y >= s->pad.height || x >= s->pad.width) return s->pad.fill;
-    const uint8_t code = s->codes[(y * s->pad.width + x) * s->pad.source_pixel + channel];
-    return s->pad.is_signed ? (int8_t)code : code;
+    /* Not by a cast to int8_t: gcc 12 -O3 -march=native turns a sum of sign ? s8 : u8 times s8 into a wrong VPDPBUSD. */
+    const int32_t code = s->codes[(y * s->pad.width + x) * s->pad.source_pixel + channel];
+    return s->pad.is_signed && code > 127 ? code - 256 : code;
 }
 
 /* Dense: w[o][r][t][i]. Depthwise: w[r][t][o], the only channel is o. */

@@ -3,6 +3,7 @@
  */
 #include "tests/checkkern/checkkern.h"
 
+#include <fenv.h>
 #include <inttypes.h>
 #include <setjmp.h>
 #include <signal.h>
@@ -112,17 +113,22 @@ static void start_entry(checkkern *k, const char *name, const char *level)
 /* Runs body; 0, or how it was left. */
 static int run_body(checkkern *k, checkkern_body *body, uint32_t mask)
 {
+    fenv_t environment; /* a body that fails must not leave its MXCSR to the next one */
+    fegetenv(&environment);
     int left = sigsetjmp(leave, 1);
     if (!left) {
         inside = 1;
         body(k, mask);
     }
     inside = 0;
-    if (left >= LEFT_BY_SIGNAL) snprintf(k->message, sizeof k->message, "crash: %s", strsignal(left - LEFT_BY_SIGNAL));
+    fesetenv(&environment);
+    if (left >= LEFT_BY_SIGNAL)
+        snprintf(k->message, sizeof k->message, "crash: %s", strsignal(left - LEFT_BY_SIGNAL));
     return left;
 }
 
-static void run_level(checkkern *k, const char *name, const char *level, checkkern_body *body, checkkern_body *bench)
+static void run_level(checkkern *k, const char *name, const char *level, checkkern_body *body,
+                      checkkern_body *bench)
 {
     uint32_t mask = 0;
     oct_error error = {0};
@@ -297,8 +303,10 @@ static void check_block(checkkern *k, int index)
     if (at < before_bytes)
         checkkern_fail(k, "wrote %zu bytes before block %d of %zu bytes", before_bytes - at, index, g->bytes);
     at = first_written(after, after_bytes);
-    if (at < after_bytes) checkkern_fail(k, "wrote at byte %zu behind block %d of %zu bytes", at, index, g->bytes);
-    if (g->is_input && hash_bytes(g->block, g->bytes) != g->hash) checkkern_fail(k, "changed its input, block %d", index);
+    if (at < after_bytes)
+        checkkern_fail(k, "wrote at byte %zu behind block %d of %zu bytes", at, index, g->bytes);
+    if (g->is_input && hash_bytes(g->block, g->bytes) != g->hash)
+        checkkern_fail(k, "changed its input, block %d", index);
 }
 
 /* Control bits of MXCSR: masks, rounding, flush to zero, denormals are zero; not the sticky flags. */
@@ -389,7 +397,8 @@ void checkkern_rate(checkkern *k, const char *shape, double seconds, double work
         k->rate_count++;
     }
     double ratio = i < RATE_SHAPES ? k->rates[i].seconds / seconds : 0.0;
-    printf("  bench %-22s %-10s %-40s %8.1f %-8s %6.2fx\n", k->name, k->level, shape, 1e-9 * work / seconds, unit, ratio);
+    printf("  bench %-22s %-10s %-40s %8.1f %-8s %6.2fx\n", k->name, k->level, shape, 1e-9 * work / seconds,
+           unit, ratio);
 }
 
 /* ---- main ---- */
@@ -398,8 +407,8 @@ static int usage(const char *problem, const char *argument)
 {
     fprintf(stderr,
             "checkkern: %s%s\n"
-            "usage: checkkern [--test NAME] [--list] [--full] [--bench] [--verbose] [--seed N] [--require=LEVEL]\n"
-            "  NAME is an entry or a suite, as --list prints them. --require fails on a machine without LEVEL.\n",
+            "usage: checkkern [--test NAME] [--list] [--full] [--bench] [--verbose] [--seed N] [--require=L]\n"
+            "  NAME: entry or suite, as --list prints them. --require fails without level L.\n",
             problem, argument);
     return 2;
 }

@@ -34,7 +34,11 @@ typedef struct oct_i8_conv_row {
     ptrdiff_t acc_pixel;              /* >= outputs */
 } oct_i8_conv_row;
 
-/* One output row of a depthwise convolution, channel multiplier 1; x is a padded image too. */
+/* One output row of a depthwise convolution, channel multiplier 1:
+ *   acc[p*acc_pixel + c] = start[c] + sum_{r,t} x[p*x_pixel + r*x_row + t*x_tap + c] * w(r, t, c),   c < channels
+ * x is a padded image too, strides in OPERANDS. No rounding is needed: padded_channels = channels will do, and any larger
+ * count is allowed; kernels read only the operands of the formula. Fastest at 16 channels and more, taps 3x3 or 5x5,
+ * and x_pixel == x_tap. */
 typedef struct oct_i8_depthwise_row {
     int pixels, channels;
     int taps_h, taps_w;
@@ -105,14 +109,15 @@ typedef struct oct_i8_kernels {
     void (*mask_apply)(float *dx, const float *dy, const uint8_t *bits, size_t n);
 
     /* min/max of n floats, *lo = min(*lo, ...), *hi = max(*hi, ...). Returns the number of non-finite elements, which
-     * are left out. */
+     * are left out. A zero result is +0. */
     size_t (*min_max)(float *lo, float *hi, const float *x, size_t n);
     /* counts[k] += number of finite x with rne((x - lo) * mult) == k, k clamped to 0..255; difference and product
      * rounded to float. */
     void (*histogram)(uint32_t counts[256], const float *x, size_t n, float lo, float mult);
 
-    /* Elementwise on codes. add: codes = clamp(rshift_round(a*2^sa + b*2^sb, shift), lo, hi) with sa, sb >= 0, one of
-     * them 0, int64 inside when max(sa, sb) > 22; shift in [-31, 62]. mul: clamp(rshift_round(a*b, shift)). */
+    /* Elementwise on codes. add: codes = clamp(rshift_round(a*2^sa + b*2^sb, shift), lo, hi) with sa, sb in 0..52, one of
+     * them 0, int64 inside (and slow) when max(sa, sb) > 22, which needs shift >= 1; shift in [-31, 62].
+     * mul: clamp(rshift_round(a*b, shift)). codes may be a or b. */
     void (*add)(uint8_t *codes, const uint8_t *a, const uint8_t *b, size_t n, int a_signed, int b_signed, int sa, int sb,
                 int shift, int lo, int hi);
     void (*mul)(uint8_t *codes, const uint8_t *a, const uint8_t *b, size_t n, int a_signed, int b_signed, int shift,
