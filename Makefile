@@ -4,6 +4,7 @@
 
 VERSION := 0.1.0
 VARIANT ?= release
+DATA    ?= /usr/share/datasets/fashion-mnist
 PREFIX  ?= /usr/local
 B       := build/$(VARIANT)
 Q       := $(if $(V),,@)
@@ -77,13 +78,53 @@ $(CHECKKERN): $(call obj,$(wildcard tests/checkkern/*.c)) $(LIB)
 test: all $(TEST_BIN) $(CHECKKERN) ## build and run all CUnit suites and a quick checkkern
 	$(Q)BIN=$(BIN) B=$(B) tests/run $(TEST_BIN) $(CHECKKERN)
 
-check: ## the gate before a commit: test, lint, full checkkern, headers alone, layering, symbols
+check: ## the gate before a commit: test, lint, full checkkern, the other levels
 	$(Q)$(MAKE) --no-print-directory test
 	$(Q)$(MAKE) --no-print-directory lint
 	$(Q)$(CHECKKERN) --full
+	$(Q)OCT_CPU=c tests/run $(addprefix $(B)/tests/,test_ops test_quantize test_golden)
+	$(Q)OCT_CPU=avx2 tests/run $(addprefix $(B)/tests/,test_ops test_quantize test_golden)
+
+lint: $(LIB) ## include layers, headers alone, symbol prefix, white space
+	$(Q)tests/lint
 
 asan ubsan: ## build and run the tests under a sanitizer
 	$(Q)$(MAKE) --no-print-directory VARIANT=$@ test
+
+bench: all $(CHECKKERN) ## kernels (ratio to C), then training and inference of ResNet-8
+	$(Q)$(CHECKKERN) --bench
+	$(Q)$(BIN)/bench train --model resnet8 --batch-size 128
+	$(Q)$(BIN)/bench train --model resnet8 --batch-size 128 --quantize
+	$(Q)$(BIN)/bench infer --model resnet8 --batch-size 1
+	$(Q)$(BIN)/bench infer --model resnet8 --batch-size 64
+
+bench-peers: all ## training against PyTorch; PEERS=python with torch
+	$(Q)$(if $(PEERS),$(PEERS),python3) tests/peers/train.py $(BIN)/bench
+
+demo: deps ## install what is missing, then float -> quantized training -> int8 on Fashion-MNIST, in one table
+	$(Q)$(MAKE) --no-print-directory all
+	$(Q)BIN=$(BIN) DATA='$(DATA)' train/demo/run
+
+deps: ## install the Debian packages that are missing (root or sudo)
+	$(Q)tests/deps
+
+format: ## clang-format over all sources
+	clang-format -i $(shell git ls-files '*.c' '*.h')
+
+PUBLIC_DIRS := autograd/base autograd/kernels autograd layers quant quant/int8 optim datasets train
+install: all ## libraries, headers, programs octet-*, pkg-config file below DESTDIR/PREFIX
+	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/lib/pkgconfig
+	for p in $(PROGRAMS); do install -m 755 $(BIN)/$$p $(DESTDIR)$(PREFIX)/bin/octet-$$p; done
+	install -m 644 $(LIB) $(ENGINE) $(DESTDIR)$(PREFIX)/lib/
+	for d in $(PUBLIC_DIRS); do install -d $(DESTDIR)$(PREFIX)/include/octet/$$d; \
+	  for h in $$(ls $$d/*.h | grep -v _internal.h | grep -v _tmpl.h); do install -m 644 $$h $(DESTDIR)$(PREFIX)/include/octet/$$d/; done; done
+	install -m 644 octet.h $(DESTDIR)$(PREFIX)/include/octet/
+	printf 'Name: octet\nDescription: quantization-aware training and int8 inference\nVersion: $(VERSION)\nRequires.private: $(PKGS)\nCflags: -I$(PREFIX)/include/octet\nLibs: -L$(PREFIX)/lib -loctet\nLibs.private: -lm -fopenmp\n' > $(DESTDIR)$(PREFIX)/lib/pkgconfig/octet.pc
+
+uninstall: ## remove what install put there
+	for p in $(PROGRAMS); do rm -f $(DESTDIR)$(PREFIX)/bin/octet-$$p; done
+	rm -f $(DESTDIR)$(PREFIX)/lib/liboctet.a $(DESTDIR)$(PREFIX)/lib/liboctet-int8.a $(DESTDIR)$(PREFIX)/lib/pkgconfig/octet.pc
+	rm -rf $(DESTDIR)$(PREFIX)/include/octet
 
 clean: ## remove everything built
 	rm -rf build bin

@@ -142,26 +142,15 @@ static float *in_data(const oct_step *step, int i)
     return (float *)step->in[i]->data;
 }
 
-/* Operands may be the same value, and the output may lie in the first: with more than two the sum is made in a local
- * block before it is written. */
 static void add_item(void *arg, int64_t item, int thread)
 {
     (void)thread;
     const operands_job *job = (const operands_job *)arg;
     const oct_step *step = job->step;
-    size_t begin = (size_t)item * OCT_FLAT_ITEM, end = begin + oct_flat_count(job->n, item);
-    float *y = (float *)step->out->data;
-    if (step->input_count <= 2) {
-        step->f32->add(y + begin, in_data(step, 0) + begin, in_data(step, 1) + begin, end - begin);
-        return;
-    }
-    float sum[1024];
-    for (size_t at = begin; at < end; at += 1024) {
-        size_t n = end - at < 1024 ? end - at : 1024;
-        step->f32->add(sum, in_data(step, 0) + at, in_data(step, 1) + at, n);
-        for (int i = 2; i < step->input_count; i++) step->f32->add(sum, sum, in_data(step, i) + at, n);
-        memcpy(y + at, sum, n * sizeof *y);
-    }
+    size_t at = (size_t)item * OCT_FLAT_ITEM, n = oct_flat_count(job->n, item);
+    float *y = (float *)step->out->data + at;
+    step->f32->add(y, in_data(step, 0) + at, in_data(step, 1) + at, n);
+    for (int i = 2; i < step->input_count; i++) step->f32->add(y, y, in_data(step, i) + at, n);
 }
 
 static oct_status add_forward(oct_step *step)
@@ -171,24 +160,18 @@ static oct_status add_forward(oct_step *step)
     return OCT_OK;
 }
 
-/* dy goes to every operand. A gradient that lies in d_out's own memory is dealt with last, times the number of operands
- * that it belongs to. */
+/* dy goes to every operand. A gradient that lies in d_out's own memory (which has one reader: it is no second operand)
+ * is already there. */
 static void add_backward_item(void *arg, int64_t item, int thread)
 {
     (void)thread;
     const operands_job *job = (const operands_job *)arg;
     const oct_step *step = job->step;
     size_t at = (size_t)item * OCT_FLAT_ITEM, n = oct_flat_count(job->n, item);
-    float *dy = (float *)step->d_out->data, times = 0.0f;
+    const float *dy = (const float *)step->d_out->data + at;
     for (int i = 0; i < step->input_count; i++) {
-        if (!step->d_in[i]) continue;
-        float *d = (float *)step->d_in[i]->data;
-        if (d == dy)
-            times += 1.0f;
-        else
-            oct_copy_or_add(step->f32, d + at, dy + at, n, step->accumulate[i]);
+        if (step->d_in[i]) oct_copy_or_add(step->f32, (float *)step->d_in[i]->data + at, dy, n, step->accumulate[i]);
     }
-    for (size_t i = 0; times > 1.0f && i < n; i++) dy[at + i] *= times;
 }
 
 static oct_status add_backward(oct_step *step)

@@ -378,28 +378,6 @@ uint64_t oct_graph_digest(const oct_graph *g)
     return digest;
 }
 
-static uint64_t digest_meta(const oct_meta *meta)
-{
-    uint64_t digest = digest_u64(digest_text(OCT_DIGEST_START, meta->key), (uint64_t)meta->type), bits;
-    memcpy(&bits, &meta->number, sizeof bits);
-    if (meta->type == OCT_META_NUMBER) return digest_u64(digest, bits);
-    if (meta->type == OCT_META_INTEGER) return digest_u64(digest, (uint64_t)meta->integer);
-    return digest_text(digest, meta->text);
-}
-
-/* Slots and meta entries are found in another order than they were set, so each counts by its own digest. */
-uint64_t oct_state_checksum(const oct_state *state)
-{
-    uint64_t sum = digest_text(OCT_DIGEST_START, oct_state_graph_text(state));
-    for (int i = 0; i < state->class_count; i++) sum = digest_text(sum, state->classes[i]);
-    for (int i = 0; i < state->tensor_count; i++) {
-        const oct_state_tensor *t = &state->tensors[i];
-        if (is_slot(t)) sum += digest_tensor(digest_text(OCT_DIGEST_START, t->group), t->name, t->data, t->count);
-    }
-    for (int i = 0; i < state->meta_count; i++) sum += digest_meta(&state->meta[i]);
-    return digest_text(sum, state->producer);
-}
-
 /* --- into graphs --- */
 
 static void note(oct_state_report *report, const char *format, ...) OCT_PRINTF(2, 3);

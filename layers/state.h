@@ -2,7 +2,8 @@
  * State files: a graph with its parameters and buffers, and whatever a training run wants to find again, in one HDF5
  * file. What is in memory (oct_state) and what is in the file are the same thing, value for value, bit for bit.
  *
- *   /                     attributes: format "octet-state", version 1, producer, digest, checksum
+ *   (512 bytes)           a seal: format, version, size and digest of all that follows, as text; to HDF5 a user block
+ *   /                     attributes: format "octet-state", version 1, producer, digest
  *   /graph                text: layers/graph_json.h
  *   /parameters/<name>    float32, one dataset per parameter node; slashes of names are groups
  *   /buffers/<name>       float32: running statistics, ranges, counters
@@ -11,12 +12,13 @@
  *   /preprocessing        attributes of the graph's normalize node, for readers of the file; the graph decides
  *   /meta/<key>           number (float64), integer (int64) or text (JSON is text)
  *
- * digest covers the parameters and buffers, checksum everything else above; both are checked on reading. Files hold no
- * times: the same state gives the same bytes.
+ * The attribute digest covers parameters and buffers; it names a set of weights and is checked on reading. The seal is
+ * checked before HDF5 sees the file, because HDF5 itself is not safe on damaged files: whoever edits a file with other
+ * tools makes it unreadable here. Files hold no times: the same state gives the same bytes.
  *
  * Files are written as a whole and atomically (base/file.h): after a crash or on a full disk the old file is there. The
  * reader bounds every count by the size of the file before it allocates and names file, object, expected and found.
- * What a hostile file can do to the HDF5 library itself is out of our hands: treat files of strangers accordingly.
+ * What a forged file can do to the HDF5 library itself is out of our hands: treat files of strangers accordingly.
  *
  * Not thread-safe per state. HDF5 calls are made on the calling thread only.
  */
@@ -55,8 +57,8 @@ OCT_MUST_USE oct_status oct_state_write(const char *path, const oct_state *state
 /* *out = the file's content, NULL on failure: OCT_ERR_IO (no such file), OCT_ERR_FORMAT (all that is wrong with its
  * content), OCT_ERR_MEMORY. Caller destroys. */
 OCT_MUST_USE oct_status oct_state_read(oct_state **out, const char *path, oct_error *error);
-/* The attribute "format" of an HDF5 file's root, to find out what a file is; "" when it is HDF5 without one.
- * OCT_ERR_IO: cannot be opened; OCT_ERR_FORMAT: not HDF5. */
+/* What a file says it is: OCT_STATE_FORMAT by its seal, or the attribute "format" of an HDF5 file's root; "" when it is
+ * HDF5 without one. OCT_ERR_IO: cannot be opened; OCT_ERR_FORMAT: not HDF5. */
 enum { OCT_STATE_FORMAT_BYTES = 64 };
 OCT_MUST_USE oct_status oct_state_probe(char format[OCT_STATE_FORMAT_BYTES], const char *path, oct_error *error);
 

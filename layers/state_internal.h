@@ -46,7 +46,13 @@ OCT_MUST_USE oct_status oct_state_text_bytes(const oct_state *state, bool slot, 
 /* Adds a copy of a meta entry. */
 OCT_MUST_USE oct_status oct_state_set_meta(oct_state *state, const oct_meta *entry, oct_error *error);
 bool oct_state_key_is_valid(const char *key);
-/* Over everything that the digest leaves out. */
-uint64_t oct_state_checksum(const oct_state *state);
+
+/* A seal is the first OCT_STATE_SEAL bytes of a file: format, version, and size and digest of the HDF5 image behind it.
+ * HDF5 skips it as a user block. */
+enum { OCT_STATE_SEAL = 512 };
+void oct_state_seal_make(char seal[OCT_STATE_SEAL], const void *image, size_t size);
+/* *ours = whether the file begins like one of ours; if so, and `verify`, everything behind the seal must be what was
+ * sealed. A file that is not ours is no error here. */
+OCT_MUST_USE oct_status oct_state_seal_check(bool *ours, const char *path, bool verify, oct_error *error);
 
 #endif

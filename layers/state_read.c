@@ -2,10 +2,8 @@
  * Reading state files. Nothing in the file is believed: types, ranks, sizes and layouts are compared with what the
  * format says, and what is allocated is bounded by the size of the file. */
 #include <errno.h>
-#include <fcntl.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <unistd.h>
 
 #include "layers/state_hdf5.h"
 #include "layers/state_internal.h"
@@ -173,21 +171,14 @@ static oct_status read_header(const reader *r, oct_state *state)
     return state->producer ? OCT_OK : oct_fail(r->error, OCT_ERR_MEMORY, "out of memory: %s", r->path);
 }
 
-static oct_status check_sums(const reader *r, const oct_state *state)
+static oct_status check_digest(const reader *r, const oct_state *state)
 {
-    uint64_t digest, checksum;
-    OCT_TRY(read_attribute(r, "digest", H5T_INTEGER, 8, H5T_NATIVE_UINT64, &digest));
-    OCT_TRY(read_attribute(r, "checksum", H5T_INTEGER, 8, H5T_NATIVE_UINT64, &checksum));
-    uint64_t found = oct_state_digest(state);
-    if (found != digest)
+    uint64_t expected, found = oct_state_digest(state);
+    OCT_TRY(read_attribute(r, "digest", H5T_INTEGER, 8, H5T_NATIVE_UINT64, &expected));
+    if (found != expected)
         return oct_fail(r->error, OCT_ERR_FORMAT,
-                        "%s: parameters and buffers: expected digest %016llx, found %016llx: the file is damaged",
-                        r->path, (unsigned long long)digest, (unsigned long long)found);
-    found = oct_state_checksum(state);
-    if (found != checksum)
-        return oct_fail(r->error, OCT_ERR_FORMAT,
-                        "%s: expected checksum %016llx, found %016llx: the file is damaged", r->path,
-                        (unsigned long long)checksum, (unsigned long long)found);
+                        "%s: parameters and buffers: expected digest %016llx, found %016llx: the file was changed",
+                        r->path, (unsigned long long)expected, (unsigned long long)found);
     return OCT_OK;
 }
 
@@ -318,16 +309,12 @@ static oct_status read_classes(reader *r, oct_state *state)
 
 /* --- files --- */
 
-/* Opens and measures; r->file is closed by the caller when >= 0. */
+/* r->file is closed by the caller when >= 0. */
 static oct_status open_file(reader *r)
 {
     struct stat st;
     r->file = -1;
-    int fd = open(r->path, O_RDONLY | O_CLOEXEC);
-    if (fd < 0) return oct_fail(r->error, OCT_ERR_IO, "%s: cannot open: %s", r->path, strerror(errno));
-    bool regular = !fstat(fd, &st) && S_ISREG(st.st_mode);
-    close(fd);
-    if (!regular) return oct_fail(r->error, OCT_ERR_IO, "%s: not a regular file", r->path);
+    if (stat(r->path, &st)) return oct_fail(r->error, OCT_ERR_IO, "%s: cannot open: %s", r->path, strerror(errno));
     r->budget = (size_t)st.st_size;
     if (H5Fis_hdf5(r->path) <= 0)
         return oct_fail(r->error, OCT_ERR_FORMAT, "%s: not an HDF5 file", r->path);
@@ -339,6 +326,18 @@ static oct_status open_file(reader *r)
     return status;
 }
 
+/* A file of another kind is not read; its format attribute, if any, tells the user what it is. */
+static oct_status check_seal(const char *path, oct_error *error)
+{
+    bool ours;
+    OCT_TRY(oct_state_seal_check(&ours, path, true, error));
+    if (ours) return OCT_OK;
+    char format[OCT_STATE_FORMAT_BYTES];
+    OCT_TRY(oct_state_probe(format, path, error));
+    return oct_fail(error, OCT_ERR_FORMAT, "%s: expected format '%s', found '%s'", path, OCT_STATE_FORMAT,
+                    *format ? format : "HDF5 without a format");
+}
+
 static oct_status read_content(reader *r, oct_state *state)
 {
     OCT_TRY(read_header(r, state));
@@ -347,7 +346,7 @@ static oct_status read_content(reader *r, oct_state *state)
     OCT_TRY(for_each_link(r, state, "optimizer", OCT_STATE_MAX_SLOTS, read_tensors));
     OCT_TRY(read_classes(r, state));
     OCT_TRY(for_each_link(r, state, "meta", OCT_STATE_MAX_META, read_meta));
-    return check_sums(r, state);
+    return check_digest(r, state);
 }
 
 /* Puts the path in front of messages of code that does not know it. */
@@ -362,6 +361,7 @@ oct_status oct_state_read(oct_state **out, const char *path, oct_error *error)
 {
     *out = NULL;
     oct_state *state;
+    OCT_TRY(check_seal(path, error));
     OCT_TRY(oct_state_create(&state, error));
     oct_hdf5_silence silence;
     oct_hdf5_silence_push(&silence);
@@ -382,6 +382,12 @@ oct_status oct_state_read(oct_state **out, const char *path, oct_error *error)
 oct_status oct_state_probe(char format[OCT_STATE_FORMAT_BYTES], const char *path, oct_error *error)
 {
     memset(format, 0, OCT_STATE_FORMAT_BYTES);
+    bool ours;
+    OCT_TRY(oct_state_seal_check(&ours, path, false, error));
+    if (ours) {
+        snprintf(format, OCT_STATE_FORMAT_BYTES, "%s", OCT_STATE_FORMAT);
+        return OCT_OK;
+    }
     oct_hdf5_silence silence;
     oct_hdf5_silence_push(&silence);
     reader r = {.path = path, .error = error};

@@ -98,12 +98,11 @@ static oct_status write_text_attribute(const writer *w, const char *name, const 
 static oct_status write_header(const writer *w, const oct_state *state)
 {
     int32_t version = OCT_STATE_VERSION;
-    uint64_t digest = oct_state_digest(state), checksum = oct_state_checksum(state);
+    uint64_t digest = oct_state_digest(state);
     OCT_TRY(write_text_attribute(w, "format", OCT_STATE_FORMAT));
     OCT_TRY(write_attribute(w, w->file, "version", H5T_STD_I32LE, H5T_NATIVE_INT32, 1, &version));
     OCT_TRY(write_text_attribute(w, "producer", state->producer));
-    OCT_TRY(write_attribute(w, w->file, "digest", H5T_STD_U64LE, H5T_NATIVE_UINT64, 1, &digest));
-    return write_attribute(w, w->file, "checksum", H5T_STD_U64LE, H5T_NATIVE_UINT64, 1, &checksum);
+    return write_attribute(w, w->file, "digest", H5T_STD_U64LE, H5T_NATIVE_UINT64, 1, &digest);
 }
 
 static oct_status write_tensors(const writer *w, const oct_state *state)
@@ -195,11 +194,16 @@ static oct_status write_image(const writer *w)
 {
     ssize_t size = H5Fflush(w->file, H5F_SCOPE_GLOBAL) < 0 ? -1 : H5Fget_file_image(w->file, NULL, 0);
     if (size <= 0) return write_error(w, "/");
-    void *image = oct_alloc((size_t)size, 1);
-    if (!image) return oct_fail(w->error, OCT_ERR_MEMORY, "out of memory: %s", w->path);
-    oct_status status = H5Fget_file_image(w->file, image, (size_t)size) == size ? OCT_OK : write_error(w, "/");
-    if (status == OCT_OK) status = oct_file_write(w->path, image, (size_t)size, w->error);
-    oct_free(image);
+    size_t bytes = (size_t)size;
+    char *block = oct_alloc(OCT_STATE_SEAL + bytes, 1);
+    if (!block) return oct_fail(w->error, OCT_ERR_MEMORY, "out of memory: %s", w->path);
+    char *image = block + OCT_STATE_SEAL;
+    oct_status status = H5Fget_file_image(w->file, image, bytes) == size ? OCT_OK : write_error(w, "/");
+    if (status == OCT_OK) {
+        oct_state_seal_make(block, image, bytes);
+        status = oct_file_write(w->path, block, OCT_STATE_SEAL + bytes, w->error);
+    }
+    oct_free(block);
     return status;
 }
 

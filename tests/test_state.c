@@ -9,13 +9,12 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
-#include <sys/wait.h>
-#include <unistd.h>
 
 #include "autograd/base/file.h"
 #include "autograd/base/memory.h"
 #include "layers/models.h"
 #include "layers/state.h"
+#include "layers/state_internal.h"
 #include "tests/testing.h"
 
 enum { PATH = 512 };
@@ -347,7 +346,7 @@ static void read_no_file_text_or_foreign_file_is_refused(void)
     REQUIRE_OK(ctx, oct_file_write(path, "hello\n", 6, NULL));
     expect_refused(OCT_ERR_FORMAT, "not an HDF5 file");
     H5Fclose(H5Fcreate(path, H5F_ACC_TRUNC, H5P_DEFAULT, H5P_DEFAULT));
-    expect_refused(OCT_ERR_FORMAT, "format");
+    expect_refused(OCT_ERR_FORMAT, "expected format 'octet-state'");
     char format[OCT_STATE_FORMAT_BYTES];
     ASSERT_OK(ctx, oct_state_probe(format, path, NULL));
     CU_ASSERT_STRING_EQUAL(format, "");
@@ -395,11 +394,6 @@ static void edit_type(hid_t file)
 static void edit_value(hid_t file)
 {
     replace_dataset(file, "buffers/stem/bn/var", H5T_IEEE_F32LE, 1, (hsize_t[]){4}, H5P_DEFAULT);
-}
-
-static void edit_velocity(hid_t file)
-{
-    replace_dataset(file, "optimizer/velocity/head/weight", H5T_IEEE_F32LE, 2, (hsize_t[]){6, 16}, H5P_DEFAULT);
 }
 
 static void edit_chunked(hid_t file)
@@ -471,9 +465,15 @@ static void edit_meta_name(hid_t file)
     H5Lmove(file, "meta/epoch", file, "meta/ep och", H5P_DEFAULT, H5P_DEFAULT);
 }
 
-static void edit_meta_missing(hid_t file)
+/* What a forger does: a seal that fits the edited file. */
+static void seal_again(void)
 {
-    H5Ldelete(file, "meta/epoch", H5P_DEFAULT);
+    uint8_t *bytes = NULL;
+    size_t size = 0;
+    REQUIRE_OK(ctx, oct_file_read(&bytes, &size, path, 1 << 24, &ctx->error));
+    oct_state_seal_make((char *)bytes, bytes + OCT_STATE_SEAL, size - OCT_STATE_SEAL);
+    REQUIRE_OK(ctx, oct_file_write(path, bytes, size, NULL));
+    oct_free(bytes);
 }
 
 static void read_edited_files_names_object_and_reason(void)
@@ -487,8 +487,7 @@ static void read_edited_files_names_object_and_reason(void)
         {edit_rank, "'parameters/head/bias': expected shape [6]"},
         {edit_type, "32-bit"},
         {edit_value, "parameters and buffers: expected digest"},
-        {edit_velocity, "expected checksum"},
-        {edit_chunked, "contiguous"},
+                {edit_chunked, "contiguous"},
         {edit_external, "contiguous"},
         {edit_version, "expected version 1"},
         {edit_format, "expected format 'octet-state', found 'octet-int8'"},
@@ -496,7 +495,6 @@ static void read_edited_files_names_object_and_reason(void)
         {edit_graph_text, "not JSON"},
         {edit_graph_huge, "2147483648 bytes"},
         {edit_meta_name, "'meta'"},
-        {edit_meta_missing, "expected checksum"},
     };
     setup();
     for (size_t i = 0; i < sizeof edits / sizeof edits[0]; i++) {
@@ -505,6 +503,8 @@ static void read_edited_files_names_object_and_reason(void)
         CU_ASSERT_FATAL(file >= 0);
         edits[i].edit(file);
         H5Fclose(file);
+        expect_refused(OCT_ERR_FORMAT, "state.h5: expected ");
+        seal_again();
         expect_refused(OCT_ERR_FORMAT, edits[i].expected);
     }
     teardown();
@@ -568,8 +568,6 @@ static int count_bad_mutations(uint8_t *bytes, size_t size, uint64_t digest)
     return bad;
 }
 
-/* In a child that leaves without the exit handlers: after some damaged files HDF5 1.10 cannot close itself at exit and
- * says so on stderr, although every call has returned its error. */
 static void read_mutated_files_is_refused_or_unchanged(void)
 {
     setup();
@@ -582,16 +580,7 @@ static void read_mutated_files_is_refused_or_unchanged(void)
     uint64_t digest = oct_state_digest(read);
     oct_state_destroy(read);
     CU_ASSERT(refused_or_same(bytes, size, digest));
-    fflush(stdout);
-    pid_t child = fork();
-    if (!child) {
-        int bad = count_bad_mutations(bytes, size, digest);
-        fflush(stdout);
-        _exit(bad != 0);
-    }
-    int result = -1;
-    CU_ASSERT(child > 0 && waitpid(child, &result, 0) == child);
-    CU_ASSERT(WIFEXITED(result) && WEXITSTATUS(result) == 0);
+    CU_ASSERT(count_bad_mutations(bytes, size, digest) == 0);
     oct_free(bytes);
     teardown();
 }

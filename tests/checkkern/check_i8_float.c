@@ -165,7 +165,7 @@ static void check_histogram(checkkern *k, uint32_t mask)
     oct_i8_kernels_init(&t, mask);
     for (int i = 0; i < checkkern_count(k, 400, 4000); i++) {
         const size_t n = make_size(k, i);
-        const float mult = i % 7 == 6 ? 0.0f : ldexpf(1.0f, checkkern_random(k, -3, 3));
+        const float mult = i % 7 == 6 ? 0.0f : ldexpf(1.0f + 0.01f * (float)checkkern_random(k, 0, 99), checkkern_random(k, -3, 3));
         const float lo = (float)checkkern_random(k, -200, 20) / (mult == 0.0f ? 1.0f : mult);
         checkkern_case(k, "n %zu lo %g mult %g", n, (double)lo, (double)mult);
         float *x = cg_alloc(k, n * 4, cg_where(i % CG_PLACES, 4));

@@ -252,10 +252,9 @@ static void quantize_plan_init(quantize_plan *plan, float act_lo, float act_hi, 
     plan->kappa = kappa;
     plan->low = low < code_lo ? code_lo : low > code_hi ? code_hi : low;
     plan->high = high < code_lo ? code_lo : high > code_hi ? code_hi : high;
-    /* Nothing lies above +infinity or below -infinity: an empty interval then. */
-    const int empty = act_lo == INFINITY || act_hi == -INFINITY;
-    plan->mask_low = empty ? INFINITY : above > clip_lo ? above : clip_lo;
-    plan->mask_high = empty ? -INFINITY : below < clip_hi ? below : clip_hi;
+    /* An act limit of the wrong infinity stays there, and the interval is empty: the other end is finite or beyond. */
+    plan->mask_low = above > clip_lo ? above : clip_lo;
+    plan->mask_high = below < clip_hi ? below : clip_hi;
     plan->lo = lo;
     plan->hi = hi;
     plan->nan_needs_care = oct_round_up_f32(plan->low) != code_lo;
