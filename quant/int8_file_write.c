@@ -9,7 +9,7 @@
 #include "quant/int8_file_internal.h"
 
 typedef struct writer {
-    hid_t file, dataset_plist; /* datasets without times */
+    hid_t file, group_plist, dataset_plist; /* objects without times */
     const char *path;
     const char *object; /* being written, for messages */
     oct_error *error;
@@ -185,7 +185,7 @@ static oct_status put_layer(const writer *w, hid_t at, const oct_int8_spec *spec
 /* A group below the root or another group; the caller closes it. */
 static oct_status make_group(const writer *w, hid_t *group, hid_t at, const char *name)
 {
-    *group = H5Gcreate2(at, name, H5P_DEFAULT, H5P_DEFAULT, H5P_DEFAULT);
+    *group = H5Gcreate2(at, name, H5P_DEFAULT, w->group_plist, H5P_DEFAULT);
     return *group < 0 ? write_error(w, name) : OCT_OK;
 }
 
@@ -274,25 +274,48 @@ static oct_status take_bytes(const writer *w, uint8_t **bytes, size_t *size)
     return write_error(w, "the file");
 }
 
+/* A creation property list whose objects carry no times; negative on failure. */
+static hid_t timeless(hid_t class)
+{
+    hid_t plist = H5Pcreate(class);
+    if (plist >= 0 && H5Pset_obj_track_times(plist, 0) < 0) {
+        H5Pclose(plist);
+        return -1;
+    }
+    return plist;
+}
+
+/* The file in memory. The format of HDF5 1.8: its metadata carry checksums, so that damage is found by the library
+ * instead of leading it astray. */
+static hid_t create_file(const char *path)
+{
+    enum { GROWTH = 1 << 16 }; /* bytes by which it grows */
+    hid_t access = H5Pcreate(H5P_FILE_ACCESS), creation = timeless(H5P_FILE_CREATE), file = -1;
+    if (access >= 0 && creation >= 0 && H5Pset_fapl_core(access, GROWTH, 0) >= 0 &&
+        H5Pset_libver_bounds(access, H5F_LIBVER_V18, H5F_LIBVER_V18) >= 0)
+        file = H5Fcreate(path, H5F_ACC_TRUNC, creation, access);
+    if (creation >= 0) H5Pclose(creation);
+    if (access >= 0) H5Pclose(access);
+    return file;
+}
+
 oct_status oct_int8_hdf5_write(uint8_t **bytes, size_t *size, const oct_int8_spec *spec, uint64_t checksum,
                                const char *path, oct_error *error)
 {
-    enum { GROWTH = 1 << 16 }; /* bytes by which the file in memory grows */
-    writer w = {.file = -1, .path = path, .object = "/", .error = error};
+    writer w = {.path = path, .object = "/", .error = error};
     oct_hdf5_silence silence;
     *bytes = NULL;
     *size = 0;
     oct_hdf5_silence_push(&silence);
-    hid_t access = H5Pcreate(H5P_FILE_ACCESS);
-    w.dataset_plist = H5Pcreate(H5P_DATASET_CREATE);
-    bool ready = access >= 0 && w.dataset_plist >= 0 && H5Pset_fapl_core(access, GROWTH, 0) >= 0 &&
-                 H5Pset_obj_track_times(w.dataset_plist, 0) >= 0;
-    if (ready) w.file = H5Fcreate(path, H5F_ACC_TRUNC, H5P_DEFAULT, access);
-    oct_status status = w.file < 0 ? write_error(&w, "the file") : put_model(&w, spec, checksum);
+    w.group_plist = timeless(H5P_GROUP_CREATE);
+    w.dataset_plist = timeless(H5P_DATASET_CREATE);
+    w.file = create_file(path);
+    bool ready = w.group_plist >= 0 && w.dataset_plist >= 0 && w.file >= 0;
+    oct_status status = ready ? put_model(&w, spec, checksum) : write_error(&w, "the file");
     if (status == OCT_OK) status = take_bytes(&w, bytes, size);
     if (w.file >= 0) H5Fclose(w.file);
     if (w.dataset_plist >= 0) H5Pclose(w.dataset_plist);
-    if (access >= 0) H5Pclose(access);
+    if (w.group_plist >= 0) H5Pclose(w.group_plist);
     oct_hdf5_silence_pop(&silence);
     return status;
 }

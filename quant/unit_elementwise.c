@@ -19,7 +19,8 @@ typedef struct element_job {
     uint8_t *bits;
     float *operand;                  /* threads x row: second operand */
     int32_t *pool;                   /* threads x channels */
-    uint8_t *table;                  /* 4 x 256, normalize */
+    uint8_t *table;                  /* 4 x 256 codes, normalize of pixels */
+    float *values;                   /* 4 x 256, the same before rounding */
     oct_tensor *in[OCT_MAX_INPUTS];  /* operands */
     int operand_count;
     int rows, pixels, channels;
@@ -60,6 +61,7 @@ static size_t place(element_job *job, const oct_graph *g, void *base, int batch,
         job->operand = oct_carve_take(&c, job->point.row_elements * sizeof(float), (size_t)threads);
         job->pool = oct_carve_take(&c, ((size_t)job->channels + 15) / 16 * 64, (size_t)threads);
         job->table = oct_carve_take(&c, 4 * 256, 1);
+        job->values = oct_carve_take(&c, 4 * 256, sizeof(float));
         return c.used;
     }
     if (!job->op) return c.used;
@@ -182,14 +184,19 @@ static double normalized(const element_job *job, int channel, double pixel)
 static void normalize_row(const void *arg, float *y, int64_t image, int row, int thread)
 {
     const element_job *job = arg;
-    size_t at = row_start(job, image, row);
+    const float *x = (const float *)job->in[0]->data + row_start(job, image, row);
     (void)thread;
-    const oct_tensor *t = job->in[0];
-    for (size_t i = 0; i < job->row_elements; i++) {
-        double x = t->storage == OCT_STORE_U8 ? (double)((const uint8_t *)t->data)[at + i]
-                                              : (double)((const float *)t->data)[at + i];
-        y[i] = (float)normalized(job, (int)(i % (size_t)job->channels), x);
-    }
+    for (int p = 0; p < job->pixels; p++)
+        for (int c = 0; c < job->channels; c++) *y++ = (float)normalized(job, c, (double)*x++);
+}
+
+static void normalize_pixel_row(const void *arg, float *y, int64_t image, int row, int thread)
+{
+    const element_job *job = arg;
+    const uint8_t *x = (const uint8_t *)job->in[0]->data + row_start(job, image, row);
+    (void)thread;
+    for (int p = 0; p < job->pixels; p++)
+        for (int c = 0; c < job->channels; c++) *y++ = job->values[c * 256 + *x++];
 }
 
 /* --- exact codes where the rounded float value is not enough --- */
@@ -248,8 +255,9 @@ static oct_point_source source_of(const element_job *job)
         s.row = pool_row;
         s.codes = pool_codes;
     } else if (op == &oct_op_normalize) {
-        s.row = normalize_row;
-        if (job->in[0]->storage == OCT_STORE_U8) s.codes = table_codes;
+        bool pixels = job->in[0]->storage == OCT_STORE_U8;
+        s.row = pixels ? normalize_pixel_row : normalize_row;
+        if (pixels) s.codes = table_codes;
     }
     return s;
 }
@@ -270,6 +278,8 @@ static oct_status point_forward(oct_step *step)
     job_start(&job, step, false);
     oct_point point = oct_point_of(step, job.act, job.fq);
     oct_point_source source = source_of(&job);
+    if (source.codes == table_codes)
+        for (int i = 0; i < 256 * job.channels; i++) job.values[i] = (float)normalized(&job, i / 256, i % 256);
     if (step->run->mode == OCT_TRAIN && !step->run->range_frozen)
         OCT_TRY(oct_point_observe(step, &job.kernels, &point, &source, NULL, &job.point));
     oct_clip_codes clip = oct_point_grid(step, &point);

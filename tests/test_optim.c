@@ -236,7 +236,7 @@ static void schedule_check_refuses_fields_out_of_range(void)
 {
     static const oct_schedule bad[] = {
         {.lr = 0},
-        {.lr = NAN},
+        {.lr = (double)NAN},
         {.lr = 1, .warmup_epochs = -1},
         {.lr = 1, .gamma = 1.5},
         {.lr = 1, .power = -1},

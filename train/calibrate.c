@@ -21,11 +21,15 @@ static oct_status observe_all(oct_plan *plan, oct_graph *graph, const oct_model 
                               int64_t batches, uint64_t seed, oct_calibrate_progress *progress, void *user)
 {
     uint64_t epoch = 0;
+    int64_t epoch_start = -1; /* `done` when the epoch began */
     OCT_TRY(oct_loader_start(loader, epoch, 0));
     for (int64_t done = 0; done < batches;) {
         oct_batch batch;
         oct_status status = oct_loader_next(loader, &batch);
         if (status == OCT_END) {
+            if (epoch_start == done)
+                return oct_fail(&graph->ctx->error, OCT_ERR_FORMAT, "calibration: the data set gives no readable image");
+            epoch_start = done;
             OCT_TRY(oct_loader_start(loader, ++epoch, 0));
             continue;
         }

@@ -102,18 +102,24 @@ static void tell(const oct_trainer *t, oct_trainer_event_kind kind, bool before,
 /* A transition is what differs from the step before, so a resumed run reports none twice. */
 static oct_freeze start_step(const oct_trainer *t)
 {
-    oct_freeze now = oct_trainer_freeze(&t->options, t->quantized, t->at.step), before = {false, false};
+    oct_freeze now = oct_trainer_frozen(t, t->at.step), before = {false, false};
     if (t->pending) return now;
-    if (t->at.step) before = oct_trainer_freeze(&t->options, t->quantized, t->at.step - 1);
+    if (t->at.step) before = oct_trainer_frozen(t, t->at.step - 1);
     tell(t, OCT_EVENT_BN_FROZEN, before.bn, now.bn);
     tell(t, OCT_EVENT_RANGE_FROZEN, before.range, now.range);
     return now;
 }
 
-static double rate(const oct_trainer *t)
+double oct_trainer_rate(const oct_trainer *t, int64_t step)
 {
     const oct_trainer_options *o = &t->options;
-    return oct_schedule_rate(&o->schedule, t->at.step, o->steps_per_epoch, o->epochs * o->steps_per_epoch);
+    int64_t total = o->epochs * o->steps_per_epoch;
+    return oct_schedule_rate(&o->schedule, step, o->steps_per_epoch, total ? total : 1);
+}
+
+oct_freeze oct_trainer_frozen(const oct_trainer *t, int64_t step)
+{
+    return oct_trainer_freeze(&t->options, t->quantized, step);
 }
 
 static oct_status update(oct_trainer *t, oct_trainer_stats *stats)
@@ -126,7 +132,7 @@ static oct_status update(oct_trainer *t, oct_trainer_stats *stats)
         return oct_fail(&t->ctx->error, OCT_ERR_NUMERIC, "step %" PRId64 ": the gradient of '%s' is not finite", t->at.step,
                         name ? name : "all parameters together");
     }
-    stats->lr = rate(t);
+    stats->lr = oct_trainer_rate(t, t->at.step);
     stats->grad_norm = norm * (double)scale;
     scale = oct_sgd_clip_scale(norm, scale, (float)t->options.grad_clip);
     OCT_TRY(oct_sgd_step(t->sgd, t->graph, gradients, scale, (float)stats->lr));
@@ -151,7 +157,7 @@ oct_status oct_trainer_step(oct_trainer *t, const oct_batch *batch, oct_trainer_
     if (t->at.step >= t->options.epochs * t->options.steps_per_epoch)
         return oct_fail(&t->ctx->error, OCT_ERR_STATE, "trainer: all %" PRId64 " steps are done", t->at.step);
     stats->frozen = start_step(t);
-    stats->lr = rate(t);
+    stats->lr = oct_trainer_rate(t, t->at.step);
     oct_run run = {.mode = OCT_TRAIN,
                    .bn_frozen = stats->frozen.bn,
                    .range_frozen = stats->frozen.range,

@@ -86,6 +86,10 @@ void oct_trainer_move(oct_trainer *trainer, oct_trainer_position position);
 /* No batch waits for its step to be completed. */
 bool oct_trainer_at_border(const oct_trainer *trainer);
 
+/* Learning rate and flags of a step. */
+double oct_trainer_rate(const oct_trainer *trainer, int64_t step);
+oct_freeze oct_trainer_frozen(const oct_trainer *trainer, int64_t step);
+
 /* Optimizer state, laid out like graph->params; owned by the trainer. */
 float *oct_trainer_velocity(oct_trainer *trainer);
 oct_plan *oct_trainer_plan(oct_trainer *trainer); /* borrowed; for printing and timing */

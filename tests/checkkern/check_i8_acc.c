@@ -9,8 +9,8 @@
 
 enum { ACC_KINDS = 5 };
 
-/* Accumulators that matter for a shift of n: anything, small, near ties, the extremes of int32, and (bounded) |acc|
- * below 2^29. */
+/* Accumulators that matter for a shift of n: anything, small, near ties, the extremes of int32, and
+ * (bounded) |acc| below 2^29. */
 static int32_t make_acc(checkkern *k, int kind, int n)
 {
     const int32_t any = (int32_t)oct_rng_u32(checkkern_rng(k));
@@ -22,7 +22,8 @@ static int32_t make_acc(checkkern *k, int kind, int n)
         return (2 * checkkern_random(k, -150, 260) + 1) * (1 << (bits - 1)) + checkkern_random(k, -1, 1);
     }
     case 3: {
-        static const int32_t extremes[] = {INT32_MIN, INT32_MIN + 1, INT32_MAX, INT32_MAX - 1, -1, 0, 1, 1 << 30};
+        static const int32_t extremes[] = {INT32_MIN, INT32_MIN + 1, INT32_MAX, INT32_MAX - 1, -1, 0,
+                                           1,         1 << 30};
         return extremes[checkkern_random(k, 0, 7)];
     }
     default: return any >> 3 == -(1 << 28) ? 0 : any >> 3;
@@ -49,7 +50,9 @@ static void make_shifts(checkkern *k, int8_t *shift, int channels, int kind)
 {
     const int same = checkkern_random(k, -31, 62);
     for (int c = 0; c < channels; c++)
-        shift[c] = (int8_t)(kind == 0 ? checkkern_random(k, 1, 24) : kind == 1 ? same : checkkern_random(k, -31, 62));
+        shift[c] = (int8_t)(kind == 0   ? checkkern_random(k, 1, 24)
+                            : kind == 1 ? same
+                                        : checkkern_random(k, -31, 62));
 }
 
 /* Pixels and channels of case i: channels one at a time, pixels one at a time, then random. */
@@ -78,8 +81,8 @@ static void check_requantize(checkkern *k, uint32_t mask)
         make_shape(k, i % 500, &pixels, &channels);
         make_limits(k, &lo, &hi);
         const int kind = i / 3 % 4;
-        checkkern_case(k, "pixels %d channels %d shifts %d accumulators %d limits %d..%d", pixels, channels, i % 3, kind,
-                       lo, hi);
+        checkkern_case(k, "pixels %d channels %d shifts %d accumulators %d limits %d..%d", pixels, channels,
+                       i % 3, kind, lo, hi);
         const size_t n = (size_t)(pixels * channels);
         int8_t *shift = cg_alloc(k, (size_t)channels, cg_where(i % CG_PLACES, 1));
         int32_t *acc = cg_alloc(k, n * 4, cg_where(i / 4 % CG_PLACES, 4));
@@ -166,7 +169,10 @@ static void check_acc_sums(checkkern *k, uint32_t mask)
         const int kind = i % 4;
         const int32_t bound = (1 << 29) - 1;
         for (size_t e = 0; e < n; e++)
-            acc[e] = kind == 0 ? bound : kind == 1 ? -bound : kind == 2 ? make_acc(k, 4, 1) : make_acc(k, 1, 1);
+            acc[e] = kind == 0   ? bound
+                     : kind == 1 ? -bound
+                     : kind == 2 ? make_acc(k, 4, 1)
+                                 : make_acc(k, 1, 1);
         cg_input(k, acc);
         const sums want = make_sums(k, channels, 0), got = make_sums(k, channels, i / 4);
         c.acc_sums(want.sum, want.square, want.min, want.max, acc, pixels, channels);
@@ -265,7 +271,10 @@ static void bench(checkkern *k, uint32_t mask, void (*call)(void *))
         b.y = cg_alloc(k, n * 4, 0);
         memset(b.shift, 7, channels);
         memset(b.a, 0, channels * 4);
-        checkkern_rate(k, b.channels == 16 ? "32 x 16" : b.channels == 32 ? "32 x 32" : "32 x 64",
+        checkkern_rate(k,
+                       b.channels == 16   ? "32 x 16"
+                       : b.channels == 32 ? "32 x 32"
+                                          : "32 x 64",
                        checkkern_seconds(k, call, &b), (double)n, "Gelem/s");
     }
 }

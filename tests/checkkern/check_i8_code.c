@@ -48,8 +48,8 @@ static void check_add(checkkern *k, uint32_t mask)
         if (shift < 1 && up > 22) shift = 1; /* the sum must fit in 32 bits then */
         make_limits(k, &lo, &hi);
         const int sa = i % 2 ? up : 0, sb = i % 2 ? 0 : up, a_signed = i / 2 % 2, b_signed = i / 4 % 2;
-        checkkern_case(k, "n %zu signed %d %d sa %d sb %d shift %d limits %d..%d", n, a_signed, b_signed, sa, sb, shift,
-                       lo, hi);
+        checkkern_case(k, "n %zu signed %d %d sa %d sb %d shift %d limits %d..%d", n, a_signed, b_signed, sa,
+                       sb, shift, lo, hi);
         const uint8_t *a = make_codes(k, n, i), *b = make_codes(k, n, i / 3);
         uint8_t *want = cg_alloc(k, n, 0), *got = cg_alloc(k, n, cg_where(i / 4 % CG_PLACES, 1));
         c.add(want, a, b, n, a_signed, b_signed, sa, sb, shift, lo, hi);
@@ -87,14 +87,15 @@ static void check_rescale(checkkern *k, uint32_t mask)
     oct_i8_kernels_init(&c, 0);
     oct_i8_kernels_init(&t, mask);
     for (int i = 0; i < checkkern_count(k, 1000, 10000); i++) {
-        const int channels = i < 130 ? i + 1 : checkkern_random(k, 1, 100), pixels = checkkern_random(k, 1, 20);
+        const int channels = i < 130 ? i + 1 : checkkern_random(k, 1, 100),
+                  pixels = checkkern_random(k, 1, 20);
         const ptrdiff_t out_pixel = channels + (i % 3 ? checkkern_random(k, 0, 20) : 0);
         const ptrdiff_t in_pixel = channels + (i % 3 ? checkkern_random(k, 0, 20) : 0);
         int lo, hi;
         make_limits(k, &lo, &hi);
         const int shift = make_shift(k), is_signed = i % 2;
-        checkkern_case(k, "pixels %d channels %d strides %td %td signed %d shift %d limits %d..%d", pixels, channels,
-                       out_pixel, in_pixel, is_signed, shift, lo, hi);
+        checkkern_case(k, "pixels %d channels %d strides %td %td signed %d shift %d limits %d..%d", pixels,
+                       channels, out_pixel, in_pixel, is_signed, shift, lo, hi);
         const uint8_t *x = make_codes(k, (size_t)((pixels - 1) * in_pixel + channels), i);
         const size_t count = (size_t)((pixels - 1) * out_pixel + channels);
         uint8_t *want = cg_alloc(k, count, 0), *got = cg_alloc(k, count, cg_where(i / 4 % CG_PLACES, 1));

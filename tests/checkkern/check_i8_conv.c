@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause
- * Convolutions of the int8 table, end to end: padded image, packed weights and row against a direct sum over the codes,
- * because layouts differ from level to level. Pooling, which also walks windows, is here too.
+ * Convolutions of the int8 table, end to end: padded image, packed weights and row against a direct sum over
+ * the codes, because layouts differ from level to level. Pooling, which also walks windows, is here too.
  */
 #include "tests/checkkern/check_i8.h"
 
@@ -61,11 +61,14 @@ static void set_up(checkkern *k, row_setup *s, const row_case *c, size_t w_count
 {
     s->total_height = (c->taps_h - 1) * c->dilation + 1;
     s->total_width = (c->pixels - 1) * c->stride + (c->taps_w - 1) * c->dilation + 1;
-    s->pad = (oct_i8_pad){.channels = c->channels, .source_pixel = c->channels + c->extra,
-                          .is_signed = c->is_signed, .fill = c->fill};
+    s->pad = (oct_i8_pad){.channels = c->channels,
+                          .source_pixel = c->channels + c->extra,
+                          .is_signed = c->is_signed,
+                          .fill = c->fill};
     split(k, s->total_height, &s->pad.top, &s->pad.height, &s->pad.bottom);
     split(k, s->total_width, &s->pad.left, &s->pad.width, &s->pad.right);
-    const size_t count = ((size_t)(s->pad.height * s->pad.width) - 1) * (size_t)s->pad.source_pixel + (size_t)c->channels;
+    const size_t count =
+        ((size_t)(s->pad.height * s->pad.width) - 1) * (size_t)s->pad.source_pixel + (size_t)c->channels;
     s->codes = cg_alloc(k, count, cg_where(c->places % CG_PLACES, 1));
     fill_bytes(k, s->codes, count, c->codes, c->is_signed ? -128 : 0, c->is_signed ? 127 : 255);
     cg_input(k, s->codes);
@@ -86,7 +89,8 @@ static int32_t padded_code(const row_setup *s, int y, int x, int channel)
     y -= s->pad.top;
     x -= s->pad.left;
     if (y < 0 || x < 0 || y >= s->pad.height || x >= s->pad.width) return s->pad.fill;
-    /* Not by a cast to int8_t: gcc 12 -O3 -march=native turns a sum of sign ? s8 : u8 times s8 into a wrong VPDPBUSD. */
+    /* Not by a cast to int8_t: gcc 12 -O3 -march=native turns a sum of sign ? s8 : u8 times s8 into a wrong
+     * VPDPBUSD. */
     const int32_t code = s->codes[(y * s->pad.width + x) * s->pad.source_pixel + channel];
     return s->pad.is_signed && code > 127 ? code - 256 : code;
 }
@@ -103,7 +107,8 @@ static void direct_sum(const row_setup *s, const row_case *c, bool depthwise)
                     const int tap = r * c->taps_w + t;
                     if (depthwise) sum += padded_code(s, y, x, o) * s->w[tap * c->channels + o];
                     for (int i = 0; i < c->channels && !depthwise; i++)
-                        sum += padded_code(s, y, x, i) * s->w[(o * c->taps_h * c->taps_w + tap) * c->channels + i];
+                        sum += padded_code(s, y, x, i) *
+                               s->w[(o * c->taps_h * c->taps_w + tap) * c->channels + i];
                 }
             }
             s->want[p * s->acc_pixel + o] = sum;
@@ -112,27 +117,33 @@ static void direct_sum(const row_setup *s, const row_case *c, bool depthwise)
 }
 
 /* Padded image, correction, start and destination, and the comparison, for both kinds. */
-static void run_row(checkkern *k, const oct_i8_kernels *table, row_setup *s, const row_case *c, int padded_channels,
-                    bool depthwise)
+static void run_row(checkkern *k, const oct_i8_kernels *table, row_setup *s, const row_case *c,
+                    int padded_channels, bool depthwise)
 {
-    const int padded_outputs = round_up(c->outputs, OCT_I8_BLOCK), where = cg_where(c->places / 4 % CG_PLACES, 4);
+    const int padded_outputs = round_up(c->outputs, OCT_I8_BLOCK),
+              where = cg_where(c->places / 4 % CG_PLACES, 4);
     s->pad.padded_channels = padded_channels;
     const size_t image_bytes = (size_t)s->total_height * (size_t)s->total_width * (size_t)padded_channels *
                                (size_t)table->operand_bytes;
     void *x = cg_alloc(k, image_bytes, where);
-    const size_t packed_bytes = depthwise ? table->packed_depthwise_bytes(c->taps_h, c->taps_w, c->channels)
-                                          : table->packed_conv_bytes(c->outputs, c->taps_h, c->taps_w, c->channels);
+    const size_t packed_bytes = depthwise
+                                    ? table->packed_depthwise_bytes(c->taps_h, c->taps_w, c->channels)
+                                    : table->packed_conv_bytes(c->outputs, c->taps_h, c->taps_w, c->channels);
     void *packed = cg_alloc(k, packed_bytes, packed_bytes % 64 == 0 && c->places % 2 ? CG_END : 0);
     int32_t *correction = cg_alloc(k, (size_t)padded_outputs * 4, cg_where(c->places % CG_PLACES, 4));
     int32_t *start = cg_alloc(k, (size_t)padded_outputs * 4, where);
     int32_t *acc = cg_alloc(k, s->acc_count * 4, where);
     checkkern_call_begin(k);
     table->pad_image(x, s->codes, &s->pad);
-    if (depthwise) table->pack_depthwise(packed, correction, s->w, c->taps_h, c->taps_w, c->channels, c->is_signed);
-    else table->pack_conv(packed, correction, s->w, c->outputs, c->taps_h, c->taps_w, c->channels, c->is_signed);
+    if (depthwise)
+        table->pack_depthwise(packed, correction, s->w, c->taps_h, c->taps_w, c->channels, c->is_signed);
+    else
+        table->pack_conv(packed, correction, s->w, c->outputs, c->taps_h, c->taps_w, c->channels,
+                         c->is_signed);
     checkkern_call_end(k);
     for (int o = 0; o < padded_outputs; o++) {
-        if (o >= c->outputs && correction[o] != 0) checkkern_fail(k, "correction[%d] of the padding is not 0", o);
+        if (o >= c->outputs && correction[o] != 0)
+            checkkern_fail(k, "correction[%d] of the padding is not 0", o);
         start[o] = correction[o] + (o < c->outputs ? s->bias[o] : 0);
     }
     cg_input(k, x);
@@ -142,12 +153,20 @@ static void run_row(checkkern *k, const oct_i8_kernels *table, row_setup *s, con
     for (int twice = 0; twice < 2; twice++) {
         checkkern_call_begin(k);
         if (depthwise) {
-            const oct_i8_depthwise_row p = {c->pixels, c->channels, c->taps_h, c->taps_w, pixel * c->stride,
-                                            row * c->dilation, pixel * c->dilation, s->acc_pixel};
+            const oct_i8_depthwise_row p = {c->pixels,           c->channels,       c->taps_h,
+                                            c->taps_w,           pixel * c->stride, row * c->dilation,
+                                            pixel * c->dilation, s->acc_pixel};
             table->depthwise_row(acc, x, packed, start, &p);
         } else {
-            const oct_i8_conv_row p = {c->pixels, c->outputs, c->taps_h, c->taps_w, round_up(c->channels, table->group),
-                                       pixel * c->stride, row * c->dilation, pixel * c->dilation, s->acc_pixel};
+            const oct_i8_conv_row p = {c->pixels,
+                                       c->outputs,
+                                       c->taps_h,
+                                       c->taps_w,
+                                       round_up(c->channels, table->group),
+                                       pixel * c->stride,
+                                       row * c->dilation,
+                                       pixel * c->dilation,
+                                       s->acc_pixel};
             table->conv_row(acc, x, packed, start, &p);
         }
         checkkern_call_end(k);
@@ -158,10 +177,12 @@ static void run_row(checkkern *k, const oct_i8_kernels *table, row_setup *s, con
 static void check_dense(checkkern *k, const oct_i8_kernels *table, const row_case *c)
 {
     row_setup s;
-    checkkern_case(k, "pixels %d outputs %d taps %dx%d channels %d stride %d dilation %d signed %d fill %d extra %d "
-                      "gap %d places %d codes %d weights %d",
-                   c->pixels, c->outputs, c->taps_h, c->taps_w, c->channels, c->stride, c->dilation, c->is_signed,
-                   c->fill, c->extra, c->gap, c->places, c->codes, c->weights);
+    checkkern_case(
+        k,
+        "pixels %d outputs %d taps %dx%d channels %d stride %d dilation %d signed %d fill %d extra %d "
+        "gap %d places %d codes %d weights %d",
+        c->pixels, c->outputs, c->taps_h, c->taps_w, c->channels, c->stride, c->dilation, c->is_signed,
+        c->fill, c->extra, c->gap, c->places, c->codes, c->weights);
     set_up(k, &s, c, (size_t)c->outputs * (size_t)(c->taps_h * c->taps_w * c->channels));
     direct_sum(&s, c, false);
     run_row(k, table, &s, c, round_up(c->channels, table->group) + c->extra * table->group, false);
@@ -170,10 +191,11 @@ static void check_dense(checkkern *k, const oct_i8_kernels *table, const row_cas
 static void check_depthwise(checkkern *k, const oct_i8_kernels *table, const row_case *c)
 {
     row_setup s;
-    checkkern_case(k, "pixels %d channels %d taps %dx%d stride %d dilation %d signed %d fill %d extra %d gap %d "
-                      "places %d codes %d weights %d",
-                   c->pixels, c->channels, c->taps_h, c->taps_w, c->stride, c->dilation, c->is_signed, c->fill,
-                   c->extra, c->gap, c->places, c->codes, c->weights);
+    checkkern_case(k,
+                   "pixels %d channels %d taps %dx%d stride %d dilation %d signed %d fill %d extra %d gap %d "
+                   "places %d codes %d weights %d",
+                   c->pixels, c->channels, c->taps_h, c->taps_w, c->stride, c->dilation, c->is_signed,
+                   c->fill, c->extra, c->gap, c->places, c->codes, c->weights);
     set_up(k, &s, c, (size_t)(c->taps_h * c->taps_w * c->channels));
     direct_sum(&s, c, true);
     run_row(k, table, &s, c, c->channels + c->extra, true);
@@ -181,12 +203,18 @@ static void check_depthwise(checkkern *k, const oct_i8_kernels *table, const row
 
 static row_case random_row(checkkern *k, int most_channels)
 {
-    row_case c = {.pixels = checkkern_random(k, 1, 40), .outputs = checkkern_random(k, 1, 100),
-                  .taps_h = checkkern_random(k, 1, 5), .taps_w = checkkern_random(k, 1, 5),
-                  .channels = checkkern_random(k, 1, most_channels), .stride = checkkern_random(k, 1, 3),
-                  .dilation = checkkern_random(k, 1, 2), .is_signed = checkkern_random(k, 0, 1),
-                  .extra = checkkern_random(k, 0, 1) * checkkern_random(k, 0, 5), .gap = checkkern_random(k, 0, 9),
-                  .places = checkkern_random(k, 0, 63), .codes = checkkern_random(k, RANDOM, EXTREMES),
+    row_case c = {.pixels = checkkern_random(k, 1, 40),
+                  .outputs = checkkern_random(k, 1, 100),
+                  .taps_h = checkkern_random(k, 1, 5),
+                  .taps_w = checkkern_random(k, 1, 5),
+                  .channels = checkkern_random(k, 1, most_channels),
+                  .stride = checkkern_random(k, 1, 3),
+                  .dilation = checkkern_random(k, 1, 2),
+                  .is_signed = checkkern_random(k, 0, 1),
+                  .extra = checkkern_random(k, 0, 1) * checkkern_random(k, 0, 5),
+                  .gap = checkkern_random(k, 0, 9),
+                  .places = checkkern_random(k, 0, 63),
+                  .codes = checkkern_random(k, RANDOM, EXTREMES),
                   .weights = checkkern_random(k, RANDOM, EXTREMES)};
     c.fill = c.is_signed ? checkkern_random(k, -128, 127) : checkkern_random(k, 0, 255);
     return c;
@@ -194,10 +222,17 @@ static row_case random_row(checkkern *k, int most_channels)
 
 static void check_dense_table(checkkern *k, const oct_i8_kernels *table)
 {
-    const row_case base = {.pixels = 5, .outputs = 17, .taps_h = 3, .taps_w = 3, .channels = 5, .stride = 1,
-                           .dilation = 1, .gap = 3};
+    const row_case base = {.pixels = 5,
+                           .outputs = 17,
+                           .taps_h = 3,
+                           .taps_w = 3,
+                           .channels = 5,
+                           .stride = 1,
+                           .dilation = 1,
+                           .gap = 3};
     row_case c = base;
-    for (int i = 0; i < 2 * 4; i++) { /* one dimension at a time, for outputs of one, two and four blocks, both signs */
+    for (int i = 0; i < 2 * 4;
+         i++) { /* one dimension at a time, for outputs of one, two and four blocks, both signs */
         static const int outputs[4] = {7, 17, 33, 65};
         c = base;
         c.is_signed = i / 4;
@@ -219,9 +254,17 @@ static void check_dense_table(checkkern *k, const oct_i8_kernels *table)
         check_dense(k, table, &c);
     }
     for (int i = 0; i < 16; i++) { /* 255*sum|w| just below 2^29 and a start of 2^30: the documented bound */
-        c = (row_case){.pixels = 1 + i / 8, .outputs = 1, .taps_h = 1, .taps_w = 1, .channels = 16440, .stride = 1,
-                       .dilation = 1, .is_signed = i & 1, .codes = i & 2 ? LARGEST : SMALLEST,
-                       .weights = i & 4 ? LARGEST : SMALLEST, .start = i & 4 ? 1 << 30 : -(1 << 30)};
+        c = (row_case){.pixels = 1 + i / 8,
+                       .outputs = 1,
+                       .taps_h = 1,
+                       .taps_w = 1,
+                       .channels = 16440,
+                       .stride = 1,
+                       .dilation = 1,
+                       .is_signed = i & 1,
+                       .codes = i & 2 ? LARGEST : SMALLEST,
+                       .weights = i & 4 ? LARGEST : SMALLEST,
+                       .start = i & 4 ? 1 << 30 : -(1 << 30)};
         check_dense(k, table, &c);
     }
     for (int i = 0; i < checkkern_count(k, 250, 4000); i++) {
@@ -241,9 +284,17 @@ static void check_depthwise_table(checkkern *k, const oct_i8_kernels *table)
 {
     for (int i = 0; i < 12; i++) {
         static const int taps[6][2] = {{3, 3}, {5, 5}, {1, 1}, {3, 1}, {7, 7}, {2, 4}};
-        row_case c = {.pixels = 5, .taps_h = taps[i / 2][0], .taps_w = taps[i / 2][1], .stride = 1, .dilation = 1,
-                      .is_signed = i % 2, .fill = 3, .gap = 1, .places = i};
-        for (c.channels = c.outputs = 1; c.channels <= 49; c.channels++, c.outputs++) check_depthwise(k, table, &c);
+        row_case c = {.pixels = 5,
+                      .taps_h = taps[i / 2][0],
+                      .taps_w = taps[i / 2][1],
+                      .stride = 1,
+                      .dilation = 1,
+                      .is_signed = i % 2,
+                      .fill = 3,
+                      .gap = 1,
+                      .places = i};
+        for (c.channels = c.outputs = 1; c.channels <= 49; c.channels++, c.outputs++)
+            check_depthwise(k, table, &c);
         c.channels = c.outputs = 21;
         for (c.pixels = 1; c.pixels <= 19; c.pixels++) check_depthwise(k, table, &c);
     }
@@ -316,13 +367,15 @@ static void check_pool(checkkern *k, uint32_t mask)
     for (int i = 0; i < checkkern_count(k, 600, 5000); i++) {
         const int channels = i < 130 ? i + 1 : checkkern_random(k, 1, 200), is_signed = i % 2;
         const int rows = checkkern_random(k, 1, 4), cols = checkkern_random(k, 1, 4);
-        const ptrdiff_t pixel = channels + checkkern_random(k, 0, 3), row = cols * pixel + checkkern_random(k, 0, 7);
+        const ptrdiff_t pixel = channels + checkkern_random(k, 0, 3),
+                        row = cols * pixel + checkkern_random(k, 0, 7);
         checkkern_case(k, "window %dx%d channels %d signed %d", rows, cols, channels, is_signed);
         const size_t count = (size_t)((rows - 1) * row + (cols - 1) * pixel + channels);
         uint8_t *x = cg_alloc(k, count, cg_where(i % CG_PLACES, 1));
         fill_bytes(k, x, count, i % 5 == 4 ? EXTREMES : RANDOM, is_signed ? -128 : 0, is_signed ? 127 : 255);
         cg_input(k, x);
-        uint8_t *want = cg_alloc(k, (size_t)channels, 0), *got = cg_alloc(k, (size_t)channels, cg_where(i / 4 % CG_PLACES, 1));
+        uint8_t *want = cg_alloc(k, (size_t)channels, 0),
+                *got = cg_alloc(k, (size_t)channels, cg_where(i / 4 % CG_PLACES, 1));
         int32_t *want_sum = cg_alloc(k, (size_t)channels * 4, 0);
         int32_t *got_sum = cg_alloc(k, (size_t)channels * 4, cg_where(i / 4 % CG_PLACES, 4));
         c.pool_max(want, x, rows, cols, row, pixel, channels, is_signed);
@@ -358,7 +411,8 @@ static void call_depthwise(void *arg)
     b->table.depthwise_row(b->acc, b->x, b->w, b->start, &b->depthwise);
 }
 
-static void bench_memory(checkkern *k, bench_row *b, int pixels, int outputs, int taps, int channels, size_t w_bytes)
+static void bench_memory(checkkern *k, bench_row *b, int pixels, int outputs, int taps, int channels,
+                         size_t w_bytes)
 {
     const size_t operands = (size_t)((pixels + taps - 1) * taps * channels);
     b->x = cg_alloc(k, operands * (size_t)b->table.operand_bytes, 0);
@@ -373,8 +427,8 @@ static void bench_memory(checkkern *k, bench_row *b, int pixels, int outputs, in
 static void bench_conv_row(checkkern *k, uint32_t mask)
 {
     static const int shapes[][4] = {/* pixels, channels, outputs, taps */
-                                    {32, 3, 16, 3}, {32, 16, 16, 3}, {16, 32, 32, 3}, {8, 64, 64, 3}, {32, 16, 96, 1},
-                                    {8, 64, 64, 1}, {1, 64, 10, 1}};
+                                    {32, 3, 16, 3},  {32, 16, 16, 3}, {16, 32, 32, 3}, {8, 64, 64, 3},
+                                    {32, 16, 96, 1}, {8, 64, 64, 1},  {1, 64, 10, 1}};
     bench_row b;
     oct_i8_kernels_init(&b.table, mask);
     for (size_t i = 0; i < sizeof shapes / sizeof shapes[0]; i++) {
@@ -384,8 +438,9 @@ static void bench_conv_row(checkkern *k, uint32_t mask)
         checkkern_case(k, "bench %zu", i);
         bench_memory(k, &b, pixels, outputs, taps, channels,
                      b.table.packed_conv_bytes(outputs, taps, taps, shapes[i][1]));
-        b.conv = (oct_i8_conv_row){pixels, outputs, taps, taps, channels, channels,
-                                   (ptrdiff_t)(pixels + taps - 1) * channels, channels, outputs};
+        b.conv = (oct_i8_conv_row){
+            pixels,   outputs, taps, taps, channels, channels, (ptrdiff_t)(pixels + taps - 1) * channels,
+            channels, outputs};
         snprintf(name, sizeof name, "%d pixels %d->%d %dx%d", pixels, shapes[i][1], outputs, taps, taps);
         checkkern_rate(k, name, checkkern_seconds(k, call_conv, &b),
                        2.0 * pixels * outputs * taps * taps * shapes[i][1], "GOP/s");
@@ -395,7 +450,10 @@ static void bench_conv_row(checkkern *k, uint32_t mask)
 static void bench_depthwise_row(checkkern *k, uint32_t mask)
 {
     static const int shapes[][4] = {/* pixels, channels, taps, stride */
-                                    {32, 32, 3, 1}, {16, 64, 3, 1}, {8, 128, 3, 2}, {14, 96, 5, 1}};
+                                    {32, 32, 3, 1},
+                                    {16, 64, 3, 1},
+                                    {8, 128, 3, 2},
+                                    {14, 96, 5, 1}};
     bench_row b;
     oct_i8_kernels_init(&b.table, mask);
     for (size_t i = 0; i < sizeof shapes / sizeof shapes[0]; i++) {
@@ -404,11 +462,13 @@ static void bench_depthwise_row(checkkern *k, uint32_t mask)
         checkkern_case(k, "bench %zu", i);
         bench_memory(k, &b, pixels * stride, channels, taps, channels,
                      b.table.packed_depthwise_bytes(taps, taps, channels));
-        b.depthwise = (oct_i8_depthwise_row){pixels, channels, taps, taps, channels * stride,
-                                             (ptrdiff_t)(pixels * stride + taps - 1) * channels, channels, channels};
+        b.depthwise = (oct_i8_depthwise_row){
+            pixels,   channels,          taps,
+            taps,     channels * stride, (ptrdiff_t)(pixels * stride + taps - 1) * channels,
+            channels, channels};
         snprintf(name, sizeof name, "%d pixels %d channels %dx%d/%d", pixels, channels, taps, taps, stride);
-        checkkern_rate(k, name, checkkern_seconds(k, call_depthwise, &b), 2.0 * pixels * channels * taps * taps,
-                       "GOP/s");
+        checkkern_rate(k, name, checkkern_seconds(k, call_depthwise, &b),
+                       2.0 * pixels * channels * taps * taps, "GOP/s");
     }
 }
 

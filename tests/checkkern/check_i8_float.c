@@ -49,7 +49,7 @@ static quantize_case make_quantize(checkkern *k)
     const int i = checkkern_random(k, 0, 4);
     quantize_case q = {.lo = limits[i][0], .hi = limits[i][1]};
     q.kappa = ldexpf(1.0f, checkkern_random(k, 0, 9) ? checkkern_random(k, -10, 10)
-                                                      : exponents[checkkern_random(k, 0, 5)]);
+                                                     : exponents[checkkern_random(k, 0, 5)]);
     q.act_lo = checkkern_random(k, 0, 1) ? 0.0f : -INFINITY;
     q.act_hi = checkkern_random(k, 0, 1) ? 6.0f : INFINITY;
     if (!checkkern_random(k, 0, 3)) q.act_lo = -(q.act_hi = (float)checkkern_random(k, 0, 300) / q.kappa);
@@ -68,21 +68,22 @@ static void check_quantize(checkkern *k, uint32_t mask)
     for (int i = 0; i < checkkern_count(k, 1500, 20000); i++) {
         const quantize_case q = make_quantize(k);
         const size_t n = make_size(k, i % 200), bytes = (n + 7) / 8;
-        checkkern_case(k, "n %zu act %g..%g kappa %g codes %d..%d bits %d", n, (double)q.act_lo, (double)q.act_hi,
-                       (double)q.kappa, q.lo, q.hi, i % 4 != 3);
+        checkkern_case(k, "n %zu act %g..%g kappa %g codes %d..%d bits %d", n, (double)q.act_lo,
+                       (double)q.act_hi, (double)q.kappa, q.lo, q.hi, i % 4 != 3);
         float *x = cg_alloc(k, n * 4, cg_where(i % CG_PLACES, 4));
         for (size_t e = 0; e < n; e++) x[e] = make_float(k, q.kappa);
         x[0] = i % 3 == 0 ? q.act_lo : i % 3 == 1 ? q.clip_hi : q.clip_lo;
         cg_input(k, x);
         uint8_t *want = cg_alloc(k, n, 0), *got = cg_alloc(k, n, cg_where(i / 4 % CG_PLACES, 1));
-        uint8_t *want_bits = cg_alloc(k, bytes, 0), *got_bits = cg_alloc(k, bytes, cg_where(i / 2 % CG_PLACES, 1));
+        uint8_t *want_bits = cg_alloc(k, bytes, 0),
+                *got_bits = cg_alloc(k, bytes, cg_where(i / 2 % CG_PLACES, 1));
         const int masked = i % 4 != 3;
-        c.quantize_f32(want, masked ? want_bits : NULL, x, n, q.act_lo, q.act_hi, q.clip_lo, q.clip_hi, q.kappa, q.lo,
-                       q.hi);
+        c.quantize_f32(want, masked ? want_bits : NULL, x, n, q.act_lo, q.act_hi, q.clip_lo, q.clip_hi,
+                       q.kappa, q.lo, q.hi);
         for (int twice = 0; twice < 2; twice++) {
             checkkern_call_begin(k);
-            t.quantize_f32(got, masked ? got_bits : NULL, x, n, q.act_lo, q.act_hi, q.clip_lo, q.clip_hi, q.kappa, q.lo,
-                           q.hi);
+            t.quantize_f32(got, masked ? got_bits : NULL, x, n, q.act_lo, q.act_hi, q.clip_lo, q.clip_hi,
+                           q.kappa, q.lo, q.hi);
             checkkern_call_end(k);
             checkkern_same_bytes(k, "codes", got, want, n);
             checkkern_same_bytes(k, "bits", got_bits, want_bits, bytes);
@@ -165,7 +166,9 @@ static void check_histogram(checkkern *k, uint32_t mask)
     oct_i8_kernels_init(&t, mask);
     for (int i = 0; i < checkkern_count(k, 400, 4000); i++) {
         const size_t n = make_size(k, i);
-        const float mult = i % 7 == 6 ? 0.0f : ldexpf(1.0f + 0.01f * (float)checkkern_random(k, 0, 99), checkkern_random(k, -3, 3));
+        const float mult =
+            i % 7 == 6 ? 0.0f
+                       : ldexpf(1.0f + 0.01f * (float)checkkern_random(k, 0, 99), checkkern_random(k, -3, 3));
         const float lo = (float)checkkern_random(k, -200, 20) / (mult == 0.0f ? 1.0f : mult);
         checkkern_case(k, "n %zu lo %g mult %g", n, (double)lo, (double)mult);
         float *x = cg_alloc(k, n * 4, cg_where(i % CG_PLACES, 4));

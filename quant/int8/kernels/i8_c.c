@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause
- * C reference of the int8 kernels: written to be read, kept as oracle and fallback. Contracts are in i8_kernels.h.
+ * C reference of the int8 kernels: written to be read, kept as oracle and fallback. Contracts are in
+ * i8_kernels.h.
  */
 #include "quant/int8/kernels/i8_internal.h"
 
@@ -20,7 +21,8 @@ static inline uint8_t code_clamp(int32_t value, int lo, int hi)
 }
 
 /* One pixel, one block of 16 outputs: sums[16] += products of pairs. */
-static void conv_pixel_block(int32_t sums[OCT_I8_BLOCK], const int16_t *x, const int16_t *w, const oct_i8_conv_row *p)
+static void conv_pixel_block(int32_t sums[OCT_I8_BLOCK], const int16_t *x, const int16_t *w,
+                             const oct_i8_conv_row *p)
 {
     for (int r = 0; r < p->taps_h; r++) {
         for (int t = 0; t < p->taps_w; t++) {
@@ -33,7 +35,8 @@ static void conv_pixel_block(int32_t sums[OCT_I8_BLOCK], const int16_t *x, const
     }
 }
 
-static void conv_row_c(int32_t *acc, const void *x, const void *w, const int32_t *start, const oct_i8_conv_row *p)
+static void conv_row_c(int32_t *acc, const void *x, const void *w, const int32_t *start,
+                       const oct_i8_conv_row *p)
 {
     const size_t block_weights = (size_t)p->taps_h * (size_t)p->taps_w * (size_t)p->channels * OCT_I8_BLOCK;
     for (int first = 0; first < p->outputs; first += OCT_I8_BLOCK) {
@@ -48,8 +51,8 @@ static void conv_row_c(int32_t *acc, const void *x, const void *w, const int32_t
     }
 }
 
-static void requantize_c(uint8_t *codes, const int32_t *acc, const int8_t *shift, size_t pixels, int channels, int lo,
-                         int hi)
+static void requantize_c(uint8_t *codes, const int32_t *acc, const int8_t *shift, size_t pixels, int channels,
+                         int lo, int hi)
 {
     for (size_t p = 0; p < pixels; p++) {
         for (int c = 0; c < channels; c++) codes[c] = code_clamp(oct_rshift_round(acc[c], shift[c]), lo, hi);
@@ -58,8 +61,8 @@ static void requantize_c(uint8_t *codes, const int32_t *acc, const int8_t *shift
     }
 }
 
-static void mask_range_c(uint8_t *bits, const int32_t *acc, const int32_t *low, const int32_t *high, size_t pixels,
-                         int channels)
+static void mask_range_c(uint8_t *bits, const int32_t *acc, const int32_t *low, const int32_t *high,
+                         size_t pixels, int channels)
 {
     size_t e = 0;
     for (size_t p = 0; p < pixels; p++) {
@@ -70,8 +73,8 @@ static void mask_range_c(uint8_t *bits, const int32_t *acc, const int32_t *low, 
     }
 }
 
-static void acc_sums_c(int64_t *sum, uint64_t *square, int32_t *min, int32_t *max, const int32_t *acc, int pixels,
-                       int channels)
+static void acc_sums_c(int64_t *sum, uint64_t *square, int32_t *min, int32_t *max, const int32_t *acc,
+                       int pixels, int channels)
 {
     for (int p = 0; p < pixels; p++) {
         for (int c = 0; c < channels; c++) {
@@ -84,7 +87,8 @@ static void acc_sums_c(int64_t *sum, uint64_t *square, int32_t *min, int32_t *ma
     }
 }
 
-static void acc_affine_c(float *y, const int32_t *acc, const float *a, const float *b, size_t pixels, int channels)
+static void acc_affine_c(float *y, const int32_t *acc, const float *a, const float *b, size_t pixels,
+                         int channels)
 {
     for (size_t p = 0; p < pixels; p++) {
         for (int c = 0; c < channels; c++) {
@@ -96,8 +100,8 @@ static void acc_affine_c(float *y, const int32_t *acc, const float *a, const flo
     }
 }
 
-static void quantize_f32_c(uint8_t *codes, uint8_t *bits, const float *x, size_t n, float act_lo, float act_hi,
-                           float clip_lo, float clip_hi, float kappa, int lo, int hi)
+static void quantize_f32_c(uint8_t *codes, uint8_t *bits, const float *x, size_t n, float act_lo,
+                           float act_hi, float clip_lo, float clip_hi, float kappa, int lo, int hi)
 {
     for (size_t i = 0; i < n; i++) {
         const float raised = x[i] < act_lo ? act_lo : x[i];
@@ -147,8 +151,8 @@ static void histogram_c(uint32_t counts[256], const float *x, size_t n, float lo
     }
 }
 
-void oct_i8_add_c(uint8_t *codes, const uint8_t *a, const uint8_t *b, size_t n, int a_signed, int b_signed, int sa,
-                  int sb, int shift, int lo, int hi)
+void oct_i8_add_c(uint8_t *codes, const uint8_t *a, const uint8_t *b, size_t n, int a_signed, int b_signed,
+                  int sa, int sb, int shift, int lo, int hi)
 {
     for (size_t i = 0; i < n; i++) {
         const int64_t sum = (int64_t)code_value(a[i], a_signed) * ((int64_t)1 << sa) +
@@ -157,8 +161,8 @@ void oct_i8_add_c(uint8_t *codes, const uint8_t *a, const uint8_t *b, size_t n, 
     }
 }
 
-static void mul_c(uint8_t *codes, const uint8_t *a, const uint8_t *b, size_t n, int a_signed, int b_signed, int shift,
-                  int lo, int hi)
+static void mul_c(uint8_t *codes, const uint8_t *a, const uint8_t *b, size_t n, int a_signed, int b_signed,
+                  int shift, int lo, int hi)
 {
     for (size_t i = 0; i < n; i++) {
         const int32_t product = code_value(a[i], a_signed) * code_value(b[i], b_signed);
@@ -186,8 +190,8 @@ static void lookup_c(uint8_t *codes, const uint8_t *x, const uint8_t *table, siz
     }
 }
 
-static void pool_max_c(uint8_t *codes, const uint8_t *x, int rows, int cols, ptrdiff_t x_row, ptrdiff_t x_pixel,
-                       int channels, int is_signed)
+static void pool_max_c(uint8_t *codes, const uint8_t *x, int rows, int cols, ptrdiff_t x_row,
+                       ptrdiff_t x_pixel, int channels, int is_signed)
 {
     for (int c = 0; c < channels; c++) {
         int32_t best = INT32_MIN;

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause
- * Template of the dense convolution row. A tile of P pixels x B blocks of 16 outputs stays in registers over all taps
- * and channels: per step of GROUP channels it loads B blocks of weights, broadcasts GROUP operands of each pixel (one
- * 32-bit lane), and takes P*B dot products. Every pixel count has its own unrolled instance, so there is no tail code.
+ * Template of the dense convolution row. A tile of P pixels x B blocks of 16 outputs stays in registers over
+ * all taps and channels: per step of GROUP channels it loads B blocks of weights, broadcasts GROUP operands
+ * of each pixel (one 32-bit lane), and takes P*B dot products. Every pixel count has its own unrolled
+ * instance, so there is no tail code.
  *
  * Included by i8_x86.c before i8_depthwise_tmpl.h, which shares the parameters marked + and undefines them.
  * Parameters, the others undefined at the end:
@@ -13,24 +14,25 @@
  *   STORE_SOME(p,v,n)   the first n lanes, 1 <= n <= LANES
  *   BROADCAST(p)        32 bits at p to every lane
  *   DOT(s,x,w)        + s + dot products of the GROUP operands x with the GROUP weights w of each lane
- *   PIXELS_1, PIXELS_2, PIXELS_4  largest P for B = 1, 2, 4 (at most 16, 12, 6); 0 leaves that B out. P*B*16/LANES
- *                       accumulators + B*16/LANES weights + 2 must fit the register file.
+ *   PIXELS_1, PIXELS_2, PIXELS_4  largest P for B = 1, 2, 4 (at most 16, 12, 6); 0 leaves that B out.
+ *                       P*B*16/LANES accumulators + B*16/LANES weights + 2 must fit the register file.
  */
 
 #define BLOCK_VECTORS (OCT_I8_BLOCK / LANES)
 
 typedef struct NAME(conv_steps) {
-    int rows, taps, steps;       /* loops: tap rows, taps of a row, groups of channels */
-    ptrdiff_t pixel, block;      /* bytes between pixels, weight blocks */
-    ptrdiff_t next_tap, next_row;  /* bytes from behind the last step to the next tap, from there to the next row */
+    int rows, taps, steps;  /* loops: tap rows, taps of a row, groups of channels */
+    ptrdiff_t pixel, block; /* bytes between pixels, weight blocks */
+    ptrdiff_t next_tap;     /* bytes from behind the last step to the next tap */
+    ptrdiff_t next_row;     /* bytes from there to the next row */
 } NAME(conv_steps);
 
-/* One step: w = the weights of block 0. Pixel q is read at base[q/3] + q%3*pixel: the stride is the index register of
- * the address, so sixteen pixels cost six address registers instead of sixteen. */
+/* One step: w = the weights of block 0. Pixel q is read at base[q/3] + q%3*pixel: the stride is the index
+ * register of the address, so sixteen pixels cost six address registers instead of sixteen. */
 static inline __attribute__((always_inline)) TARGET void NAME(conv_step)(VECTOR sums[16][4 * BLOCK_VECTORS],
                                                                          const char *base[6], const char *w,
-                                                                         ptrdiff_t pixel, ptrdiff_t block, int pixels,
-                                                                         int blocks)
+                                                                         ptrdiff_t pixel, ptrdiff_t block,
+                                                                         int pixels, int blocks)
 {
     VECTOR weights[4 * BLOCK_VECTORS];
     OCT_I8_UNROLL
@@ -44,9 +46,10 @@ static inline __attribute__((always_inline)) TARGET void NAME(conv_step)(VECTOR 
     }
 }
 
-/* Moves the bases. The empty asm keeps the compiler from turning them back into one base and a register per pixel. */
-static inline __attribute__((always_inline)) TARGET void NAME(conv_advance)(const char *base[6], ptrdiff_t bytes,
-                                                                            int pixels)
+/* Moves the bases. The empty asm keeps the compiler from turning them back into one base and a register per
+ * pixel. */
+static inline __attribute__((always_inline)) TARGET void NAME(conv_advance)(const char *base[6],
+                                                                            ptrdiff_t bytes, int pixels)
 {
     OCT_I8_UNROLL
     for (int i = 0; i < (pixels + 2) / 3; i++) {
@@ -56,11 +59,9 @@ static inline __attribute__((always_inline)) TARGET void NAME(conv_advance)(cons
 }
 
 /* A tile; `pixels` and `blocks` are constants in every use. `last` = outputs in the last block, 1..16. */
-static inline __attribute__((always_inline)) TARGET void NAME(conv_tile)(int32_t *acc, ptrdiff_t acc_pixel,
-                                                                         const char *x, const char *w,
-                                                                         const int32_t *start,
-                                                                         const NAME(conv_steps) *s, int last,
-                                                                         int pixels, int blocks)
+static inline __attribute__((always_inline)) TARGET void
+NAME(conv_tile)(int32_t *acc, ptrdiff_t acc_pixel, const char *x, const char *w, const int32_t *start,
+                const NAME(conv_steps) *s, int last, int pixels, int blocks)
 {
     VECTOR sums[16][4 * BLOCK_VECTORS];
     const char *base[6];
@@ -88,15 +89,17 @@ static inline __attribute__((always_inline)) TARGET void NAME(conv_tile)(int32_t
         OCT_I8_UNROLL
         for (int v = (blocks - 1) * BLOCK_VECTORS; v < blocks * BLOCK_VECTORS; v++) {
             const int left = last - v % BLOCK_VECTORS * LANES;
-            if (left >= LANES) STORE(acc + v * LANES, sums[q][v]);
-            else if (left > 0) STORE_SOME(acc + v * LANES, sums[q][v], left);
+            if (left >= LANES)
+                STORE(acc + v * LANES, sums[q][v]);
+            else if (left > 0)
+                STORE_SOME(acc + v * LANES, sums[q][v], left);
         }
     }
 }
 
-#define TILE(p, b)                                                          \
-    case p:                                                                 \
-        NAME(conv_tile)(acc, acc_pixel, x, w, start, s, last, p, b);        \
+#define TILE(p, b)                                                                                           \
+    case p:                                                                                                  \
+        NAME(conv_tile)(acc, acc_pixel, x, w, start, s, last, p, b);                                         \
         break
 
 #if PIXELS_1
@@ -173,8 +176,11 @@ static int NAME(conv_blocks)(int pixels, int outputs)
 static TARGET void NAME(conv_row)(int32_t *acc, const void *x, const void *w, const int32_t *start,
                                   const oct_i8_conv_row *p)
 {
-    NAME(conv_steps) s = {.rows = p->taps_h, .taps = p->taps_w, .steps = p->channels * OPERAND_BYTES / 4,
-                          .pixel = p->x_pixel * OPERAND_BYTES};
+    NAME(conv_steps) s = {0};
+    s.rows = p->taps_h;
+    s.taps = p->taps_w;
+    s.steps = p->channels * OPERAND_BYTES / 4;
+    s.pixel = p->x_pixel * OPERAND_BYTES;
     s.block = (ptrdiff_t)s.rows * s.taps * s.steps * OCT_I8_BLOCK * 4;
     s.next_row = (p->x_row - p->taps_w * p->x_tap) * OPERAND_BYTES;
     if (p->x_tap == p->channels) { /* the taps of a row are contiguous */

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause
- * Template of the depthwise row, vectorised over channels. GROUP operands of one column of the window (same channel,
- * GROUP tap rows) share a 32-bit lane, so that one dot product covers them; at stride 1 a column, once interleaved,
- * serves every pixel of the tile that sees it. A last incomplete vector of channels starts earlier and computes some
- * channels twice; fewer channels than one vector go to the plain C row.
+ * Template of the depthwise row, vectorised over channels. GROUP operands of one column of the window (same
+ * channel, GROUP tap rows) share a 32-bit lane, so that one dot product covers them; at stride 1 a column,
+ * once interleaved, serves every pixel of the tile that sees it. A last incomplete vector of channels starts
+ * earlier and computes some channels twice; fewer channels than one vector go to the plain C row.
  *
  * Parameters, all undefined at the end:
  *   NAME(f), TARGET, VECTOR, LANES, OPERAND_BYTES, LOAD, STORE, DOT   as in i8_conv_tmpl.h
@@ -21,8 +21,8 @@ typedef struct NAME(depthwise_steps) {
 } NAME(depthwise_steps);
 
 /* `rows` tap rows of a column, 1..GROUP. */
-static inline __attribute__((always_inline)) TARGET VECTOR NAME(depthwise_column)(const char *x, ptrdiff_t row,
-                                                                                  int rows)
+static inline __attribute__((always_inline)) TARGET VECTOR NAME(depthwise_column)(const char *x,
+                                                                                  ptrdiff_t row, int rows)
 {
     VECTOR v = SPREAD(x, 0);
     if (rows > 1) v = OR(v, SPREAD(x + row, 1));
@@ -33,13 +33,11 @@ static inline __attribute__((always_inline)) TARGET VECTOR NAME(depthwise_column
     return v;
 }
 
-/* `pixels` neighbours, one vector of channels; taps and pixels are constants in every use, more than one pixel only
- * where s->pixel == s->tap. weights = [taps_w][groups of taps_h]. */
-static inline __attribute__((always_inline)) TARGET void NAME(depthwise_tile)(int32_t *acc, ptrdiff_t acc_pixel,
-                                                                              const char *x, const VECTOR *weights,
-                                                                              VECTOR start,
-                                                                              const NAME(depthwise_steps) *s,
-                                                                              int taps_h, int taps_w, int pixels)
+/* `pixels` neighbours, one vector of channels; taps and pixels are constants in every use, more than one
+ * pixel only where s->pixel == s->tap. weights = [taps_w][groups of taps_h]. */
+static inline __attribute__((always_inline)) TARGET void
+NAME(depthwise_tile)(int32_t *acc, ptrdiff_t acc_pixel, const char *x, const VECTOR *weights, VECTOR start,
+                     const NAME(depthwise_steps) *s, int taps_h, int taps_w, int pixels)
 {
     VECTOR sums[8];
     const int groups = (taps_h + GROUP - 1) / GROUP;
@@ -63,13 +61,11 @@ static inline __attribute__((always_inline)) TARGET void NAME(depthwise_tile)(in
     for (int q = 0; q < pixels; q++) STORE(acc + q * acc_pixel, sums[q]);
 }
 
-/* All pixels of one vector of channels, constant taps. The weights are copied first: the compiler cannot know that the
- * stores to acc leave them alone. */
-static inline __attribute__((always_inline)) TARGET void NAME(depthwise_pixels)(int32_t *acc, ptrdiff_t acc_pixel,
-                                                                                const char *x, const char *w,
-                                                                                const int32_t *start,
-                                                                                const NAME(depthwise_steps) *s,
-                                                                                int pixels, int taps_h, int taps_w)
+/* All pixels of one vector of channels, constant taps. The weights are copied first: the compiler cannot
+ * know that the stores to acc leave them alone. */
+static inline __attribute__((always_inline)) TARGET void
+NAME(depthwise_pixels)(int32_t *acc, ptrdiff_t acc_pixel, const char *x, const char *w, const int32_t *start,
+                       const NAME(depthwise_steps) *s, int pixels, int taps_h, int taps_w)
 {
     VECTOR weights[25];
     const VECTOR first = LOAD(start);
@@ -107,8 +103,9 @@ static TARGET void NAME(depthwise_any)(int32_t *acc, const char *x, const char *
     for (int t = 0; t < s->taps_w; t++) {
         for (int r = 0; r < s->taps_h; r += GROUP, w += s->column) {
             const int left = s->taps_h - r;
-            sum = DOT(sum, NAME(depthwise_column)(x + r * s->row + t * s->tap, s->row, left < GROUP ? left : GROUP),
-                      LOAD(w));
+            sum = DOT(
+                sum, NAME(depthwise_column)(x + r * s->row + t * s->tap, s->row, left < GROUP ? left : GROUP),
+                LOAD(w));
         }
     }
     STORE(acc, sum);
@@ -133,8 +130,12 @@ static TARGET void NAME(depthwise_row)(int32_t *acc, const void *x, const void *
         SCALAR(acc, x, w, start, p);
         return;
     }
-    const NAME(depthwise_steps) s = {p->x_row * OPERAND_BYTES, p->x_tap * OPERAND_BYTES, p->x_pixel * OPERAND_BYTES,
-                                     (ptrdiff_t)p->channels * 4, p->taps_h, p->taps_w};
+    const NAME(depthwise_steps) s = {p->x_row * OPERAND_BYTES,
+                                     p->x_tap * OPERAND_BYTES,
+                                     p->x_pixel * OPERAND_BYTES,
+                                     (ptrdiff_t)p->channels * 4,
+                                     p->taps_h,
+                                     p->taps_w};
     for (int c = 0; c < p->channels; c += LANES) {
         if (c + LANES > p->channels) c = p->channels - LANES;
         int32_t *out = acc + c;

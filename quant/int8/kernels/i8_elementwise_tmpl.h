@@ -1,14 +1,16 @@
 /* SPDX-License-Identifier: BSD-2-Clause
- * Template of the elementwise kernels: everything in the table but layouts and convolutions. Included once by each
- * file that defines its primitives (i8_x86_avx2.c, i8_x86_avx512.c); lookup has no vector form and stays C.
+ * Template of the elementwise kernels: everything in the table but layouts and convolutions. Included once
+ * by each file that defines its primitives (i8_x86_avx2.c, i8_x86_avx512.c); lookup has no vector form and
+ * stays C.
  *
- * Parameters. NAME(f), TARGET as in the other templates, LANES (8 or 16), BYTES (of a byte vector), and these types and
- * primitives, all static inline:
+ * Parameters. NAME(f), TARGET as in the other templates, LANES (8 or 16), BYTES (of a byte vector), and
+ * these types and primitives, all static inline:
  *   vi, vf, vb            LANES int32, LANES floats, BYTES bytes
- *   vi_load vi_store vf_load vf_store vb_load vb_store   unaligned; with _some(p[, v], n): the first n, 0 <= n <= LANES
- *                         (lanes beyond n read as 0 and touch no memory)
+ *   vi_load vi_store vf_load vf_store vb_load vb_store   unaligned; with _some(p[, v], n): the first n,
+ *                         0 <= n <= LANES (lanes beyond n read as 0 and touch no memory)
  *   vi_set vf_set vb_set  one value in every lane
- *   vi_add vi_min vi_max vi_and vi_srav vi_sllv vi_sra1 (by 1) vi_sra vi_sll (uniform count 0..63; above 31 sign fill)
+ *   vi_add vi_min vi_max vi_and vi_srav vi_sllv vi_sra1 (by 1)
+ *   vi_sra vi_sll         one count for all, 0..63; above 31 sign fill and 0
  *   vi_mul                low 32 bits of the products
  *   vi_add64 vi_high64 (each 64-bit lane >> 32) vi_square64 (square of the low half of each 64-bit lane)
  *   vi_widen_low vi_widen_high   first and second half of the lanes as int64
@@ -36,9 +38,9 @@ enum { WIDE = 4 * LANES }; /* elements per step of the kernels that pack to byte
 
 /* What one vector of shifts needs. All counts n >= 1 (the usual case) use only `right`. */
 typedef struct shift_plan {
-    vi right;                /* n - 1 */
-    vi low, high, left;      /* n < 0: acc is limited so that the left shift cannot overflow, yet still leaves any */
-    vi floor_right, one;     /* code range; n <= 0: no rounding */
+    vi right;            /* n - 1 */
+    vi low, high, left;  /* n < 0: acc is limited so that its left shift fits, yet lies outside any code range */
+    vi floor_right, one; /* n <= 0: no rounding */
 } shift_plan;
 
 INLINE void shift_plan_init(shift_plan *plan, const int8_t *shift, int any)
@@ -65,8 +67,8 @@ INLINE void shift_plan_init(shift_plan *plan, const int8_t *shift, int any)
     plan->one = vi_load(one);
 }
 
-/* rshift_round up to values outside the range of codes, which the caller clamps. n >= 1: ((acc >> n-1) + 1) >> 1, where
- * INT32_MAX would overflow for n = 1 and INT32_MAX - 1 clamps to the same code. */
+/* rshift_round up to values outside the range of codes, which the caller clamps. n >= 1: ((acc >> n-1) + 1)
+ * >> 1, where INT32_MAX would overflow for n = 1 and INT32_MAX - 1 clamps to the same code. */
 INLINE vi shift_round(vi acc, const shift_plan *plan, int any)
 {
     if (!any) return vi_sra1(vi_add(vi_srav(vi_min(acc, vi_set(INT32_MAX - 1)), plan->right), vi_set(1)));
@@ -75,8 +77,8 @@ INLINE vi shift_round(vi acc, const shift_plan *plan, int any)
 }
 
 /* `rows` rows of `width` <= WIDE elements; vectors = ceil(width / LANES), a constant like `any`. */
-INLINE void requantize_panel(uint8_t *codes, const int32_t *acc, const int8_t *shift, size_t rows, size_t stride,
-                             int width, int lo, int hi, int any, int vectors)
+INLINE void requantize_panel(uint8_t *codes, const int32_t *acc, const int8_t *shift, size_t rows,
+                             size_t stride, int width, int lo, int hi, int any, int vectors)
 {
     shift_plan plan[4];
     for (int v = 0; v < vectors; v++) shift_plan_init(&plan[v], shift + v * LANES, any);
@@ -92,8 +94,10 @@ INLINE void requantize_panel(uint8_t *codes, const int32_t *acc, const int8_t *s
         } else {
             uint8_t packed[WIDE];
             vi_store_packed(packed, x[0], x[1], x[2], x[3], lo, hi);
-            if (BYTES == WIDE) vb_store_some(codes, vb_load(packed), width);
-            else memcpy(codes, packed, (size_t)width);
+            if (BYTES == WIDE)
+                vb_store_some(codes, vb_load(packed), width);
+            else
+                memcpy(codes, packed, (size_t)width);
         }
     }
 }
@@ -127,7 +131,8 @@ static TARGET void NAME(requantize)(uint8_t *codes, const int32_t *acc, const in
         }
         const size_t n = pixels * (size_t)channels, whole = n / WIDE * WIDE;
         if (whole) requantize_columns(codes, acc, columns, n / WIDE, WIDE, WIDE, lo, hi);
-        if (n > whole) requantize_columns(codes + whole, acc + whole, columns, 1, WIDE, (int)(n - whole), lo, hi);
+        if (n > whole)
+            requantize_columns(codes + whole, acc + whole, columns, 1, WIDE, (int)(n - whole), lo, hi);
         return;
     }
     for (int c = 0; c < channels; c += WIDE) {
@@ -140,9 +145,10 @@ static TARGET void NAME(requantize)(uint8_t *codes, const int32_t *acc, const in
 
 /* ---- accumulators in training ---- */
 
-/* Bits leave through a buffer, so that any number of channels works: fewer than 32 wait in it between steps. */
-static TARGET void NAME(mask_range)(uint8_t *bits, const int32_t *acc, const int32_t *low, const int32_t *high,
-                                    size_t pixels, int channels)
+/* Bits leave through a buffer, so that any number of channels works: fewer than 32 wait in it between steps.
+ * */
+static TARGET void NAME(mask_range)(uint8_t *bits, const int32_t *acc, const int32_t *low,
+                                    const int32_t *high, size_t pixels, int channels)
 {
     uint64_t buffer = 0;
     int fill = 0;
@@ -155,7 +161,8 @@ static TARGET void NAME(mask_range)(uint8_t *bits, const int32_t *acc, const int
                 within = vi_bits_within(vi_load(acc + c), vi_load(low + c), vi_load(high + c));
             else
                 within = vi_bits_within(vi_load_some(acc + c, left), vi_load_some(low + c, left),
-                                        vi_load_some(high + c, left)) & ((1u << left) - 1u);
+                                        vi_load_some(high + c, left)) &
+                         ((1u << left) - 1u);
             buffer |= (uint64_t)within << fill;
             fill += count;
             if (fill < 32) continue;
@@ -168,12 +175,14 @@ static TARGET void NAME(mask_range)(uint8_t *bits, const int32_t *acc, const int
     for (; fill > 0; fill -= 8, buffer >>= 8) *bits++ = (uint8_t)buffer;
 }
 
-/* One vector of channels. Four accumulators below 2^29 add up in 32 bits, so sums widen once in four pixels. */
-INLINE void acc_sums_vector(int64_t *sum, uint64_t *square, int32_t *min, int32_t *max, const int32_t *acc, int pixels,
-                            int channels, int count, int whole)
+/* One vector of channels. Four accumulators below 2^29 add up in 32 bits, so sums widen once in four pixels.
+ * */
+INLINE void acc_sums_vector(int64_t *sum, uint64_t *square, int32_t *min, int32_t *max, const int32_t *acc,
+                            int pixels, int channels, int count, int whole)
 {
     vi sum_low = vi_set(0), sum_high = vi_set(0), square_even = vi_set(0), square_odd = vi_set(0);
-    vi low = whole ? vi_load(min) : vi_load_some(min, count), high = whole ? vi_load(max) : vi_load_some(max, count);
+    vi low = whole ? vi_load(min) : vi_load_some(min, count);
+    vi high = whole ? vi_load(max) : vi_load_some(max, count);
     for (int p = 0; p < pixels; p += 4) {
         vi four = vi_set(0);
         for (int q = p; q < p + 4 && q < pixels; q++, acc += channels) {
@@ -206,8 +215,8 @@ INLINE void acc_sums_vector(int64_t *sum, uint64_t *square, int32_t *min, int32_
     }
 }
 
-static TARGET void NAME(acc_sums)(int64_t *sum, uint64_t *square, int32_t *min, int32_t *max, const int32_t *acc,
-                                  int pixels, int channels)
+static TARGET void NAME(acc_sums)(int64_t *sum, uint64_t *square, int32_t *min, int32_t *max,
+                                  const int32_t *acc, int pixels, int channels)
 {
     int c = 0;
     for (; c + LANES <= channels; c += LANES)
@@ -216,8 +225,8 @@ static TARGET void NAME(acc_sums)(int64_t *sum, uint64_t *square, int32_t *min, 
         acc_sums_vector(sum + c, square + c, min + c, max + c, acc + c, pixels, channels, channels - c, 0);
 }
 
-static TARGET void NAME(acc_affine)(float *y, const int32_t *acc, const float *a, const float *b, size_t pixels,
-                                    int channels)
+static TARGET void NAME(acc_affine)(float *y, const int32_t *acc, const float *a, const float *b,
+                                    size_t pixels, int channels)
 {
     for (size_t p = 0; p < pixels; p++, y += channels, acc += channels) {
         int c = 0;
@@ -235,13 +244,13 @@ static TARGET void NAME(acc_affine)(float *y, const int32_t *acc, const float *a
 /* ---- floats to codes and back ---- */
 
 /* Both clamps in one: x*kappa is monotone and exact where it matters, so the limits can be scaled once and
- * intersected, and clamp(floor(t + 0.5)) = floor(clamp(t) + 0.5) for whole limits. The two strict and the two weak
- * comparisons of the mask become one interval, as act_lo < x is next(act_lo) <= x. */
+ * intersected, and clamp(floor(t + 0.5)) = floor(clamp(t) + 0.5) for whole limits. The two strict and the
+ * two weak comparisons of the mask become one interval, as act_lo < x is next(act_lo) <= x. */
 typedef struct quantize_plan {
-    float kappa, low, high;    /* limits of x*kappa */
+    float kappa, low, high; /* limits of x*kappa */
     float mask_low, mask_high;
-    int lo, hi;                /* limits of codes */
-    int nan_needs_care;        /* clamping a NaN to `low` is not code lo */
+    int lo, hi;         /* limits of codes */
+    int nan_needs_care; /* clamping a NaN to `low` is not code lo */
 } quantize_plan;
 
 static void quantize_plan_init(quantize_plan *plan, float act_lo, float act_hi, float clip_lo, float clip_hi,
@@ -252,7 +261,8 @@ static void quantize_plan_init(quantize_plan *plan, float act_lo, float act_hi, 
     plan->kappa = kappa;
     plan->low = low < code_lo ? code_lo : low > code_hi ? code_hi : low;
     plan->high = high < code_lo ? code_lo : high > code_hi ? code_hi : high;
-    /* An act limit of the wrong infinity stays there, and the interval is empty: the other end is finite or beyond. */
+    /* An act limit of the wrong infinity stays there, and the interval is empty: the other end is finite or
+     * beyond. */
     plan->mask_low = above > clip_lo ? above : clip_lo;
     plan->mask_high = below < clip_hi ? below : clip_hi;
     plan->lo = lo;
@@ -269,7 +279,8 @@ INLINE vi quantize_vector(uint64_t *bits, vf x, const quantize_plan *plan, int m
     return code;
 }
 
-INLINE uint64_t quantize_step(uint8_t *codes, const float *x, const quantize_plan *plan, int masked, int careful)
+INLINE uint64_t quantize_step(uint8_t *codes, const float *x, const quantize_plan *plan, int masked,
+                              int careful)
 {
     uint64_t b0 = 0, b1 = 0, b2 = 0, b3 = 0;
     const vi c0 = quantize_vector(&b0, vf_load(x), plan, masked, careful);
@@ -280,8 +291,8 @@ INLINE uint64_t quantize_step(uint8_t *codes, const float *x, const quantize_pla
     return b0 | b1 << LANES | b2 << 2 * LANES | b3 << 3 * LANES;
 }
 
-INLINE void quantize_run(uint8_t *codes, uint8_t *bits, const float *x, size_t n, const quantize_plan *plan, int masked,
-                         int careful)
+INLINE void quantize_run(uint8_t *codes, uint8_t *bits, const float *x, size_t n, const quantize_plan *plan,
+                         int masked, int careful)
 {
     for (; n >= WIDE; n -= WIDE, codes += WIDE, x += WIDE) {
         const uint64_t step = quantize_step(codes, x, plan, masked, careful);
@@ -305,9 +316,12 @@ static TARGET void NAME(quantize_f32)(uint8_t *codes, uint8_t *bits, const float
 {
     quantize_plan plan;
     quantize_plan_init(&plan, act_lo, act_hi, clip_lo, clip_hi, kappa, lo, hi);
-    if (plan.nan_needs_care) quantize_run(codes, bits, x, n, &plan, bits != NULL, 1);
-    else if (bits) quantize_run(codes, bits, x, n, &plan, 1, 0);
-    else quantize_run(codes, bits, x, n, &plan, 0, 0);
+    if (plan.nan_needs_care)
+        quantize_run(codes, bits, x, n, &plan, bits != NULL, 1);
+    else if (bits)
+        quantize_run(codes, bits, x, n, &plan, 1, 0);
+    else
+        quantize_run(codes, bits, x, n, &plan, 0, 0);
 }
 
 static TARGET void NAME(dequantize)(float *x, const uint8_t *codes, size_t n, float delta, int is_signed)
@@ -333,7 +347,8 @@ static TARGET void NAME(mask_apply)(float *dx, const float *dy, const uint8_t *b
 
 /* ---- statistics of floats ---- */
 
-/* Non-finite lanes are replaced by what a minimum or maximum ignores. Two chains, so that latency does not bound it. */
+/* Non-finite lanes are replaced by what a minimum or maximum ignores. Two chains, so that latency does not
+ * bound it. */
 static TARGET size_t NAME(min_max)(float *lo, float *hi, const float *x, size_t n)
 {
     const vf none_low = vf_set(INFINITY), none_high = vf_set(-INFINITY);
@@ -375,7 +390,8 @@ INLINE vi histogram_bins(vf x, vf lo, vf mult)
     return vi_select(vi_set(256), bin, vf_finite(x));
 }
 
-/* Four tables in turn: neighbours often share a bin, and adding to a bin just stored to waits for the store. */
+/* Four tables in turn: neighbours often share a bin, and adding to a bin just stored to waits for the store.
+ * */
 static TARGET void NAME(histogram)(uint32_t counts[256], const float *x, size_t n, float lo, float mult)
 {
     uint32_t tables[4][257];
@@ -422,8 +438,8 @@ INLINE vi uniform_shift_codes(vi v, const uniform_shift *s)
     return vi_min(vi_max(v, s->lo), s->hi);
 }
 
-static TARGET void NAME(add)(uint8_t *codes, const uint8_t *a, const uint8_t *b, size_t n, int a_signed, int b_signed,
-                             int sa, int sb, int shift, int lo, int hi)
+static TARGET void NAME(add)(uint8_t *codes, const uint8_t *a, const uint8_t *b, size_t n, int a_signed,
+                             int b_signed, int sa, int sb, int shift, int lo, int hi)
 {
     if (sa > 22 || sb > 22) {
         oct_i8_add_c(codes, a, b, n, a_signed, b_signed, sa, sb, shift, lo, hi);
@@ -441,8 +457,8 @@ static TARGET void NAME(add)(uint8_t *codes, const uint8_t *a, const uint8_t *b,
     vi_store_codes_some(codes, uniform_shift_codes(sum, &s), (int)n);
 }
 
-static TARGET void NAME(mul)(uint8_t *codes, const uint8_t *a, const uint8_t *b, size_t n, int a_signed, int b_signed,
-                             int shift, int lo, int hi)
+static TARGET void NAME(mul)(uint8_t *codes, const uint8_t *a, const uint8_t *b, size_t n, int a_signed,
+                             int b_signed, int shift, int lo, int hi)
 {
     uniform_shift s;
     uniform_shift_init(&s, shift, lo, hi);
@@ -451,12 +467,14 @@ static TARGET void NAME(mul)(uint8_t *codes, const uint8_t *a, const uint8_t *b,
         vi_store_codes(codes, uniform_shift_codes(product, &s));
     }
     if (!n) return;
-    const vi product = vi_mul(vi_load_codes_some(a, (int)n, a_signed), vi_load_codes_some(b, (int)n, b_signed));
+    const vi product =
+        vi_mul(vi_load_codes_some(a, (int)n, a_signed), vi_load_codes_some(b, (int)n, b_signed));
     vi_store_codes_some(codes, uniform_shift_codes(product, &s), (int)n);
 }
 
-static TARGET void NAME(rescale)(uint8_t *codes, const uint8_t *x, size_t pixels, int channels, ptrdiff_t out_pixel,
-                                 ptrdiff_t in_pixel, int is_signed, int shift, int lo, int hi)
+static TARGET void NAME(rescale)(uint8_t *codes, const uint8_t *x, size_t pixels, int channels,
+                                 ptrdiff_t out_pixel, ptrdiff_t in_pixel, int is_signed, int shift, int lo,
+                                 int hi)
 {
     uniform_shift s;
     uniform_shift_init(&s, shift, lo, hi);
@@ -471,7 +489,8 @@ static TARGET void NAME(rescale)(uint8_t *codes, const uint8_t *x, size_t pixels
             vi_store_codes(codes + c, uniform_shift_codes(vi_load_codes(x + c, is_signed), &s));
         const int left = (int)(row - c);
         if (left)
-            vi_store_codes_some(codes + c, uniform_shift_codes(vi_load_codes_some(x + c, left, is_signed), &s), left);
+            vi_store_codes_some(codes + c,
+                                uniform_shift_codes(vi_load_codes_some(x + c, left, is_signed), &s), left);
     }
 }
 
@@ -498,7 +517,8 @@ static TARGET void NAME(pool_max)(uint8_t *codes, const uint8_t *x, int rows, in
     for (; c + BYTES <= channels; c += BYTES)
         vb_store(codes + c, pool_max_vector(x + c, rows, cols, x_row, x_pixel, BYTES, is_signed));
     const int left = channels - c;
-    if (left) vb_store_some(codes + c, pool_max_vector(x + c, rows, cols, x_row, x_pixel, left, is_signed), left);
+    if (left)
+        vb_store_some(codes + c, pool_max_vector(x + c, rows, cols, x_row, x_pixel, left, is_signed), left);
 }
 
 static TARGET void NAME(pool_sum)(int32_t *sum, const uint8_t *x, int rows, int cols, ptrdiff_t x_row,
@@ -514,8 +534,10 @@ static TARGET void NAME(pool_sum)(int32_t *sum, const uint8_t *x, int rows, int 
                                                      : vi_load_codes_some(at, count, is_signed));
             }
         }
-        if (count == LANES) vi_store(sum + c, total);
-        else vi_store_some(sum + c, total, count);
+        if (count == LANES)
+            vi_store(sum + c, total);
+        else
+            vi_store_some(sum + c, total, count);
     }
 }
 

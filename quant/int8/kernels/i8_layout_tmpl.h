@@ -7,9 +7,12 @@
  *   GROUP        operands that one 32-bit lane holds: 2 or 4 (GROUP * sizeof(OPERAND) == 4)
  *   BIASED       1: s8 codes become code + 128; 0: they stay as they are
  *
- * Dense weights:      [ceil(outputs/16)][taps_h][taps_w][ceil(channels/GROUP)][16][GROUP]
- * Depthwise weights:  [taps_w][ceil(taps_h/GROUP)][channels][GROUP]: a lane holds GROUP taps of one COLUMN of the
- *                     window, so that a column of activations, once interleaved, serves every pixel that sees it.
+ * Dense weights:
+ *     [ceil(outputs/16)][taps_h][taps_w][ceil(channels/GROUP)][16][GROUP]
+ * Depthwise weights:
+ *     [taps_w][ceil(taps_h/GROUP)][channels][GROUP]
+ * A depthwise lane holds GROUP taps of one COLUMN of the window, so that a column of activations, once
+ * interleaved, serves every pixel that sees it.
  */
 
 static int NAME(groups)(int n)
@@ -18,8 +21,8 @@ static int NAME(groups)(int n)
 }
 
 /* `pixels` source pixels into operands; the padding channels become 0. */
-static inline void NAME(convert)(OPERAND *out, const uint8_t *codes, int pixels, ptrdiff_t source_pixel, int channels,
-                                 int padded_channels, int is_signed)
+static inline void NAME(convert)(OPERAND *out, const uint8_t *codes, int pixels, ptrdiff_t source_pixel,
+                                 int channels, int padded_channels, int is_signed)
 {
     const uint8_t flip = BIASED && is_signed ? 0x80 : 0; /* code + 128 modulo 256 */
     for (int x = 0; x < pixels; x++, out += padded_channels, codes += source_pixel) {
@@ -31,7 +34,8 @@ static inline void NAME(convert)(OPERAND *out, const uint8_t *codes, int pixels,
     }
 }
 
-/* A row without gaps or extra channels is one long pixel; images of 1 and 3 channels get loops of constant length. */
+/* A row without gaps or extra channels is one long pixel; images of 1 and 3 channels get loops of constant
+ * length. */
 static void NAME(convert_row)(OPERAND *out, const uint8_t *codes, const oct_i8_pad *p)
 {
     const int padded = p->padded_channels;
@@ -78,8 +82,8 @@ static size_t NAME(packed_conv_bytes)(int outputs, int taps_h, int taps_w, int c
     return blocks * (size_t)taps_h * (size_t)taps_w * (size_t)NAME(groups)(channels) * OCT_I8_BLOCK * 4;
 }
 
-static void NAME(pack_conv)(void *packed, int32_t *correction, const int8_t *w, int outputs, int taps_h, int taps_w,
-                            int channels, int is_signed)
+static void NAME(pack_conv)(void *packed, int32_t *correction, const int8_t *w, int outputs, int taps_h,
+                            int taps_w, int channels, int is_signed)
 {
     const size_t taps = (size_t)taps_h * (size_t)taps_w, groups = (size_t)NAME(groups)(channels);
     const int padded = (outputs + OCT_I8_BLOCK - 1) / OCT_I8_BLOCK * OCT_I8_BLOCK;
@@ -91,7 +95,8 @@ static void NAME(pack_conv)(void *packed, int32_t *correction, const int8_t *w, 
         for (size_t tap = 0; o < outputs && tap < taps; tap++) {
             const int8_t *in = w + ((size_t)o * taps + tap) * (size_t)channels;
             for (int i = 0; i < channels; i++) {
-                out[(tap * groups + (size_t)(i / GROUP)) * OCT_I8_BLOCK * GROUP + (size_t)(i % GROUP)] = in[i];
+                out[(tap * groups + (size_t)(i / GROUP)) * OCT_I8_BLOCK * GROUP + (size_t)(i % GROUP)] =
+                    in[i];
                 sum += in[i];
             }
         }
@@ -133,8 +138,9 @@ void NAME(oct_i8_depthwise_row)(int32_t *acc, const void *x, const void *w, cons
         for (int r = 0; r < p->taps_h; r++) {
             for (int t = 0; t < p->taps_w; t++) {
                 const OPERAND *in = (const OPERAND *)x + pixel * p->x_pixel + r * p->x_row + t * p->x_tap;
-                const WEIGHT *weights =
-                    (const WEIGHT *)w + ((size_t)(t * groups + r / GROUP) * (size_t)p->channels) * GROUP + r % GROUP;
+                const WEIGHT *weights = (const WEIGHT *)w +
+                                        ((size_t)(t * groups + r / GROUP) * (size_t)p->channels) * GROUP +
+                                        r % GROUP;
                 for (int c = 0; c < p->channels; c++) out[c] += in[c] * weights[(size_t)c * GROUP];
             }
         }

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause
- * x86 levels of the int8 kernels: instances of the convolution templates by function target attributes, and the order
- * in which a CPU mask selects them. The elementwise kernels are in i8_x86_avx2.c and i8_x86_avx512.c.
+ * x86 levels of the int8 kernels: instances of the convolution templates by function target attributes, and
+ * the order in which a CPU mask selects them. The elementwise kernels are in i8_x86_avx2.c and
+ * i8_x86_avx512.c.
  */
 #include "quant/int8/kernels/i8_internal.h"
 
@@ -36,8 +37,8 @@ static const int32_t first_lanes[16] = {-1, -1, -1, -1, -1, -1, -1, -1, 0, 0, 0,
 #define STORE_SOME_512(p, v, n) _mm512_mask_storeu_epi32((void *)(p), (__mmask16)((1u << (n)) - 1), v)
 #define BROADCAST_512(p) _mm512_set1_epi32(load_lane(p))
 
-/* Byte shuffles that spread operands over 32-bit lanes when every 128-bit lane holds the same 16 bytes: lane i of the
- * register takes operand i to position k. Four positions of bytes, two of 16-bit operands. */
+/* Byte shuffles that spread operands over 32-bit lanes when every 128-bit lane holds the same 16 bytes: lane
+ * i of the register takes operand i to position k. Four positions of bytes, two of 16-bit operands. */
 #define Z 0x80 /* writes zero */
 #define BYTE_AT(k, c) (k) == 0 ? (c) : Z, (k) == 1 ? (c) : Z, (k) == 2 ? (c) : Z, (k) == 3 ? (c) : Z
 #define BYTES_AT(k, c) BYTE_AT(k, c), BYTE_AT(k, c + 1), BYTE_AT(k, c + 2), BYTE_AT(k, c + 3)
@@ -61,9 +62,12 @@ static const uint8_t spread_pairs[2][32] = {
 
 #define LOAD_128(p) _mm_loadu_si128((const __m128i *)(const void *)(p))
 #define LOAD_64(p) _mm_loadl_epi64((const __m128i *)(const void *)(p))
-#define SPREAD_U8_256(p, k) _mm256_shuffle_epi8(_mm256_broadcastq_epi64(LOAD_64(p)), LOAD_256(spread_bytes[k]))
-#define SPREAD_U8_512(p, k) _mm512_shuffle_epi8(_mm512_broadcast_i32x4(LOAD_128(p)), LOAD_512(spread_bytes[k]))
-#define SPREAD_S16_256(p, k) _mm256_shuffle_epi8(_mm256_broadcastsi128_si256(LOAD_128(p)), LOAD_256(spread_pairs[k]))
+#define SPREAD_U8_256(p, k)                                                                                  \
+    _mm256_shuffle_epi8(_mm256_broadcastq_epi64(LOAD_64(p)), LOAD_256(spread_bytes[k]))
+#define SPREAD_U8_512(p, k)                                                                                  \
+    _mm512_shuffle_epi8(_mm512_broadcast_i32x4(LOAD_128(p)), LOAD_512(spread_bytes[k]))
+#define SPREAD_S16_256(p, k)                                                                                 \
+    _mm256_shuffle_epi8(_mm256_broadcastsi128_si256(LOAD_128(p)), LOAD_256(spread_pairs[k]))
 #define SPREAD_S16_512(p, k) _mm512_slli_epi32(_mm512_cvtepu16_epi32(LOAD_256(p)), 16 * (k))
 
 /* avx2: 16-bit pairs. VPMADDUBSW would saturate its pair sums; VPMADDWD is exact. */
@@ -129,7 +133,8 @@ static const uint8_t spread_pairs[2][32] = {
 #define SCALAR oct_i8_depthwise_row_u8
 #include "quant/int8/kernels/i8_depthwise_tmpl.h"
 
-/* The same template in EVEX encoding, so that checkkern can run it on machines that only have AVX-512 VNNI. */
+/* The same template in EVEX encoding, so that checkkern can run it on machines that only have AVX-512 VNNI.
+ * */
 #define NAME(f) f##_vnni256
 #define TARGET __attribute__((target("avx2,avx512f,avx512bw,avx512vl,avx512vnni")))
 #define OPERAND_BYTES 1

@@ -127,8 +127,8 @@ P vi vi_load_codes_some(const uint8_t *p, int n, int is_signed)
 /* The low byte of each dword to the front of its 128-bit lane, then both lanes together. */
 P __m128i lane_bytes(vi v)
 {
-    const vi pick = _mm256_setr_epi8(0, 4, 8, 12, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, 0, 4, 8, 12, -1, -1,
-                                     -1, -1, -1, -1, -1, -1, -1, -1, -1, -1);
+    const vi pick = _mm256_setr_epi8(0, 4, 8, 12, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, 0, 4, 8, 12,
+                                     -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1);
     v = _mm256_shuffle_epi8(v, pick);
     return _mm_unpacklo_epi32(_mm256_castsi256_si128(v), _mm256_extracti128_si256(v, 1));
 }

@@ -102,10 +102,7 @@ P vi vi_load_codes_some(const uint8_t *p, int n, int is_signed)
 {
     return codes_to_lanes(_mm_maskz_loadu_epi8(first16(n), p), is_signed);
 }
-P void vi_store_codes(uint8_t *p, vi v)
-{
-    _mm_storeu_si128((__m128i *)(void *)p, _mm512_cvtepi32_epi8(v));
-}
+P void vi_store_codes(uint8_t *p, vi v) { _mm_storeu_si128((__m128i *)(void *)p, _mm512_cvtepi32_epi8(v)); }
 P void vi_store_codes_some(uint8_t *p, vi v, int n)
 {
     _mm_mask_storeu_epi8(p, first16(n), _mm512_cvtepi32_epi8(v));

@@ -1,0 +1,135 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+#include "train/model_file.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include "autograd/base/memory.h"
+#include "quant/export.h"
+#include "quant/int8/image.h"
+#include "quant/int8_file.h"
+#include "quant/quantize.h"
+
+const char *oct_model_kind_name(oct_model_kind kind)
+{
+    static const char *const names[] = {"float", "quantized", "int8"};
+    return (unsigned)kind < 3 ? names[kind] : "?";
+}
+
+/* Short side before the centre crop in a recipe's evaluation form. */
+static int resize_of(oct_augment augment, int size)
+{
+    return augment == OCT_AUGMENT_IMAGENET ? (size * 256 + 112) / 224 : size;
+}
+
+static oct_status open_int8(oct_model_file *f, const char *path)
+{
+    uint8_t *bytes;
+    oct_error *error = &f->ctx->error;
+    OCT_TRY(oct_int8_file_read(&bytes, &f->int8_bytes, path, error));
+    oct_int8_options options = {.cpu_mask = &f->ctx->cpu_mask};
+    oct_status status = oct_int8_open(&f->int8, bytes, f->int8_bytes, &options, error);
+    oct_free(bytes);
+    OCT_TRY(status);
+    const oct_int8_tensor *input = oct_int8_tensor_at(f->int8, oct_int8_input(f->int8));
+    f->kind = OCT_MODEL_INT8;
+    f->height = input->height;
+    f->width = input->width;
+    f->channels = input->channels;
+    f->classes = oct_int8_output_count(f->int8);
+    f->augment = oct_int8_resize(f->int8) > f->height ? OCT_AUGMENT_IMAGENET : OCT_AUGMENT_NONE;
+    return OCT_OK;
+}
+
+static oct_status open_state(oct_model_file *f, const char *path)
+{
+    OCT_TRY(oct_checkpoint_read(&f->checkpoint, path, f->ctx));
+    const oct_checkpoint *c = &f->checkpoint;
+    const oct_node *image = oct_graph_node(c->graph, c->model.image), *head = oct_graph_node(c->graph, c->model.logits);
+    f->kind = oct_quantize_points(c->graph) ? OCT_MODEL_QUANTIZED : OCT_MODEL_FLOAT;
+    f->height = image->shape.dim[1];
+    f->width = image->shape.dim[2];
+    f->channels = image->shape.dim[3];
+    f->classes = (int)oct_shape_sample(&head->shape);
+    f->augment = OCT_AUGMENT_NONE;
+    if (c->info.augment) OCT_TRY(oct_augment_parse(&f->augment, c->info.augment, &f->ctx->error));
+    return OCT_OK;
+}
+
+static oct_status open_any(oct_model_file *f, const char *path)
+{
+    char format[OCT_STATE_FORMAT_BYTES];
+    oct_error probe = {0};
+    oct_status status = oct_state_probe(format, path, &probe);
+    if (status == OCT_OK && !strcmp(format, OCT_STATE_FORMAT)) return open_state(f, path);
+    if (status == OCT_OK && strcmp(format, OCT_INT8_FILE_FORMAT))
+        return oct_fail(&f->ctx->error, OCT_ERR_FORMAT,
+                        "%s: an HDF5 file, but no model of ours: expected the attribute format \"%s\" or \"%s\", found \"%s\"",
+                        path, OCT_STATE_FORMAT, OCT_INT8_FILE_FORMAT, format);
+    if (status != OCT_OK && status != OCT_ERR_FORMAT) return oct_fail(&f->ctx->error, status, "%s", probe.message);
+    return open_int8(f, path);
+}
+
+oct_status oct_model_file_open(oct_model_file *out, const char *path, oct_ctx *ctx)
+{
+    *out = (oct_model_file){.ctx = ctx};
+    oct_status status = open_any(out, path);
+    if (status != OCT_OK) oct_model_file_close(out);
+    return status;
+}
+
+void oct_model_file_close(oct_model_file *f)
+{
+    oct_checkpoint_release(&f->checkpoint);
+    oct_int8_close(f->int8);
+    *f = (oct_model_file){0};
+}
+
+const char *oct_model_file_class(const oct_model_file *f, int label)
+{
+    if (f->int8) return oct_int8_class_name(f->int8, label);
+    return label >= 0 && label < f->checkpoint.info.class_count ? f->checkpoint.info.classes[label] : NULL;
+}
+
+oct_status oct_model_file_evaluator(oct_evaluator **out, oct_model_file *f, int batch)
+{
+    if (f->int8) return oct_evaluator_create_int8(out, f->ctx, f->int8, batch);
+    return oct_evaluator_create(out, f->checkpoint.graph, &f->checkpoint.model, batch);
+}
+
+static oct_status write_and_open(oct_int8_build *build, oct_ctx *ctx, const oct_int8_spec *spec, const char *path,
+                                 bool flat)
+{
+    oct_error *error = &ctx->error;
+    if (path && flat) OCT_TRY(oct_int8_file_write_image(path, spec, error));
+    if (path && !flat) OCT_TRY(oct_int8_file_write(path, spec, error));
+    if (!build) return OCT_OK;
+    OCT_TRY(oct_int8_image_write(&build->image, &build->bytes, spec, error));
+    oct_int8_options options = {.cpu_mask = &ctx->cpu_mask};
+    return oct_int8_open(&build->model, build->image, build->bytes, &options, error);
+}
+
+oct_status oct_int8_export(oct_int8_build *build, oct_graph *graph, const oct_model *model,
+                           const oct_checkpoint_info *info, const char *path, bool flat)
+{
+    oct_ctx *ctx = graph->ctx;
+    oct_augment augment = OCT_AUGMENT_NONE;
+    oct_exported *exported;
+    if (build) *build = (oct_int8_build){0};
+    if (info->augment) OCT_TRY(oct_augment_parse(&augment, info->augment, &ctx->error));
+    oct_export_options options = {info->classes, info->class_count, oct_graph_digest(graph)};
+    OCT_TRY(oct_export_create(&exported, graph, model->image, model->logits, &options));
+    oct_int8_spec spec = *oct_exported_spec(exported);
+    spec.resize = resize_of(augment, oct_graph_node(graph, model->image)->shape.dim[1]);
+    oct_status status = write_and_open(build, ctx, &spec, path, flat);
+    oct_export_destroy(exported);
+    if (status != OCT_OK && build) oct_int8_build_release(build);
+    return status;
+}
+
+void oct_int8_build_release(oct_int8_build *build)
+{
+    oct_int8_close(build->model);
+    oct_free(build->image);
+    *build = (oct_int8_build){0};
+}
