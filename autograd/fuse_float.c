@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause
- * Fused float step: batch_norm, then optionally the addition of one other value, then optionally relu or clip. One pass
- * over the data forward, two backward.
+ * Fused float step: batch_norm, then optionally the addition of one other value, then optionally relu or
+ * clip. One pass over the data forward, two backward.
  *
  *   x ── batch_norm ── add ── relu|clip ──   becomes   out = clamp(x*a + b + residual, lo, hi)
  *                       │
@@ -17,7 +17,8 @@ enum { INPUT_X = 0, INPUT_RESIDUAL = 5 };
 
 static oct_bn_task task_of(const oct_graph *graph, const oct_unit *unit)
 {
-    oct_bn_task task = {.bn = graph->nodes[unit->nodes[ROLE_BN]], .residual = -1, .lo = -INFINITY, .hi = INFINITY};
+    oct_bn_task task = {
+        .bn = graph->nodes[unit->nodes[ROLE_BN]], .residual = -1, .lo = -INFINITY, .hi = INFINITY};
     if (unit->nodes[ROLE_ADD] >= 0) task.residual = INPUT_RESIDUAL;
     if (unit->nodes[ROLE_ACTIVATION] >= 0) {
         const oct_node *activation = graph->nodes[unit->nodes[ROLE_ACTIVATION]];
@@ -56,10 +57,12 @@ static size_t scratch_bytes(const oct_graph *graph, const oct_unit *unit, int ba
     return oct_bn_scratch(oct_last_dim(oct_unit_node(graph, unit)), back);
 }
 
-#define FUSED_EXEC(step_name, reads_output)                                                     \
-    {.name = step_name, .forward = forward, .backward = backward,                               \
-     .backward_reads = OCT_READS_INPUT(INPUT_X) | OCT_READS_INPUT(1) | (reads_output),          \
-     .inplace = true, .inplace_backward = true, .saved_bytes = saved_bytes, .scratch_bytes = scratch_bytes}
+#define FUSED_EXEC(step_name, reads_output)                                                                  \
+    {                                                                                                        \
+        .name = step_name, .forward = forward, .backward = backward,                                         \
+        .backward_reads = OCT_READS_INPUT(INPUT_X) | OCT_READS_INPUT(1) | (reads_output), .inplace = true,   \
+        .inplace_backward = true, .saved_bytes = saved_bytes, .scratch_bytes = scratch_bytes                 \
+    }
 
 static const oct_exec exec_add = FUSED_EXEC("bn+add", 0);
 static const oct_exec exec_relu = FUSED_EXEC("bn+relu", OCT_READS_OUTPUT);
@@ -84,7 +87,8 @@ static int claimable_operand(const oct_graph *graph, const oct_node *add, const 
     if (add->input_count != 2 || add->inputs[0] == add->inputs[1]) return -1;
     for (int i = 0; i < 2; i++) {
         const oct_node *bn = oct_node_input(graph, add, i);
-        if (is_op(bn, &oct_op_batch_norm) && is_inner(graph, bn->id, kept) && bn->inputs[0] != add->inputs[1 - i]) {
+        if (is_op(bn, &oct_op_batch_norm) && is_inner(graph, bn->id, kept) &&
+            bn->inputs[0] != add->inputs[1 - i]) {
             return i;
         }
     }

@@ -8,14 +8,22 @@
 #include "autograd/ops.h"
 
 static const oct_op *const built_in[] = {
-    &oct_op_conv2d,      &oct_op_linear,
-    &oct_op_batch_norm,  &oct_op_relu,
-    &oct_op_clip,        &oct_op_add,
-    &oct_op_mul,         &oct_op_concat,
-    &oct_op_max_pool,    &oct_op_average_pool,
-    &oct_op_flatten,     &oct_op_global_average_pool,
-    &oct_op_dropout,     &oct_op_normalize,
-    &oct_op_softmax_cross_entropy, &oct_op_mean_squared_error,
+    &oct_op_conv2d,
+    &oct_op_linear,
+    &oct_op_batch_norm,
+    &oct_op_relu,
+    &oct_op_clip,
+    &oct_op_add,
+    &oct_op_mul,
+    &oct_op_concat,
+    &oct_op_max_pool,
+    &oct_op_average_pool,
+    &oct_op_flatten,
+    &oct_op_global_average_pool,
+    &oct_op_dropout,
+    &oct_op_normalize,
+    &oct_op_softmax_cross_entropy,
+    &oct_op_mean_squared_error,
 };
 
 const oct_op *oct_op_find(const char *name)

@@ -10,7 +10,8 @@
 
 #include "autograd/base/memory.h"
 
-oct_status oct_rule_fail(const oct_graph *graph, const oct_node *node, oct_status status, const char *format, ...)
+oct_status oct_rule_fail(const oct_graph *graph, const oct_node *node, oct_status status, const char *format,
+                         ...)
 {
     char text[OCT_ERROR_BYTES / 2];
     va_list list;
@@ -24,8 +25,9 @@ oct_status oct_rule_float(const oct_graph *graph, const oct_node *node, int i, c
 {
     const oct_node *in = oct_node_input(graph, node, i);
     if (in->dtype == OCT_F32) return OCT_OK;
-    return oct_rule_fail(graph, node, OCT_ERR_SHAPE, "input %d (%s '%s') has elements of type %s, expected f32", i,
-                         role, in->name, in->dtype == OCT_U8 ? "u8" : "i32");
+    return oct_rule_fail(graph, node, OCT_ERR_SHAPE,
+                         "input %d (%s '%s') has elements of type %s, expected f32", i, role, in->name,
+                         in->dtype == OCT_U8 ? "u8" : "i32");
 }
 
 oct_status oct_rule_rank(const oct_graph *graph, const oct_node *node, int i, const char *role, int rank,
@@ -36,18 +38,19 @@ oct_status oct_rule_rank(const oct_graph *graph, const oct_node *node, int i, co
     bool batched = in->shape.rank > 0 && in->shape.dim[0] == OCT_BATCH;
     if (in->shape.rank == rank && batched == (form[1] == 'N')) return OCT_OK;
     char found[OCT_SHAPE_TEXT];
-    return oct_rule_fail(graph, node, OCT_ERR_SHAPE, "input %d (%s '%s') has shape %s, expected %s", i, role, in->name,
-                         oct_shape_text(found, &in->shape), form);
+    return oct_rule_fail(graph, node, OCT_ERR_SHAPE, "input %d (%s '%s') has shape %s, expected %s", i, role,
+                         in->name, oct_shape_text(found, &in->shape), form);
 }
 
-oct_status oct_rule_shape(const oct_graph *graph, const oct_node *node, int i, const char *role, oct_shape expected)
+oct_status oct_rule_shape(const oct_graph *graph, const oct_node *node, int i, const char *role,
+                          oct_shape expected)
 {
     OCT_TRY(oct_rule_float(graph, node, i, role));
     const oct_node *in = oct_node_input(graph, node, i);
     if (oct_shape_equal(&in->shape, &expected)) return OCT_OK;
     char found[OCT_SHAPE_TEXT], wanted[OCT_SHAPE_TEXT];
-    return oct_rule_fail(graph, node, OCT_ERR_SHAPE, "input %d (%s '%s') has shape %s, expected %s", i, role, in->name,
-                         oct_shape_text(found, &in->shape), oct_shape_text(wanted, &expected));
+    return oct_rule_fail(graph, node, OCT_ERR_SHAPE, "input %d (%s '%s') has shape %s, expected %s", i, role,
+                         in->name, oct_shape_text(found, &in->shape), oct_shape_text(wanted, &expected));
 }
 
 oct_status oct_rule_output(const oct_graph *graph, oct_node *node, oct_shape shape)
@@ -69,11 +72,24 @@ oct_status oct_rule_same(const oct_graph *graph, oct_node *node)
     return oct_rule_output(graph, node, oct_node_input(graph, node, 0)->shape);
 }
 
-int64_t oct_window_outputs(int64_t size, int64_t before, int64_t after, int64_t kernel, int64_t stride,
-                           int64_t dilation)
+oct_status oct_rule_window(const oct_graph *graph, const oct_node *node, const oct_window_axis *axis,
+                           int32_t *outputs)
 {
-    int64_t room = size + before + after - dilation * (kernel - 1) - 1;
-    return room < 0 ? 0 : room / stride + 1;
+    int64_t padded = (int64_t)axis->size + axis->before + axis->after;
+    int64_t room = padded - (int64_t)axis->dilation * (axis->kernel - 1) - 1;
+    if (room < 0) {
+        return oct_rule_fail(
+            graph, node, OCT_ERR_SHAPE,
+            "a kernel of %d with dilation %d does not fit the %s of x with padding, %lld pixels",
+            axis->kernel, axis->dilation, axis->name, (long long)padded);
+    }
+    if (padded > INT32_MAX) {
+        return oct_rule_fail(graph, node, OCT_ERR_SHAPE,
+                             "the %s of x with padding is %lld pixels, expected at most 2^31-1", axis->name,
+                             (long long)padded);
+    }
+    *outputs = (int32_t)(room / axis->stride + 1);
+    return OCT_OK;
 }
 
 size_t oct_node_elements(const oct_node *node, int batch)

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause
- * conv2d: shape rule, geometry, forward. Gradients are in ops_conv_dx.c (towards x) and ops_conv_dw.c (towards
- * weights and bias), the double-precision witness in ops_conv_reference.c.
+ * conv2d: shape rule, geometry, forward. Gradients are in ops_conv_dx.c (towards x) and ops_conv_dw.c
+ * (towards weights and bias), the double-precision witness in ops_conv_reference.c.
  */
 #include "autograd/ops_internal.h"
 
@@ -14,41 +14,47 @@
 static oct_status check_attrs(const oct_graph *graph, const oct_node *node, const oct_conv2d_attrs *a)
 {
     bool positive = a->groups >= 1;
-    for (int i = 0; i < 2; i++) positive = positive && a->kernel[i] >= 1 && a->stride[i] >= 1 && a->dilation[i] >= 1;
+    for (int i = 0; i < 2; i++)
+        positive = positive && a->kernel[i] >= 1 && a->stride[i] >= 1 && a->dilation[i] >= 1;
     if (!positive) {
         return oct_rule_fail(graph, node, OCT_ERR_ARGUMENT,
-                             "kernel %dx%d, stride %dx%d, dilation %dx%d, groups %d: expected all >= 1", a->kernel[0],
-                             a->kernel[1], a->stride[0], a->stride[1], a->dilation[0], a->dilation[1], a->groups);
+                             "kernel %dx%d, stride %dx%d, dilation %dx%d, groups %d: expected all >= 1",
+                             a->kernel[0], a->kernel[1], a->stride[0], a->stride[1], a->dilation[0],
+                             a->dilation[1], a->groups);
     }
     for (int i = 0; i < 4; i++) {
         if (a->pad[i] < 0) {
-            return oct_rule_fail(graph, node, OCT_ERR_ARGUMENT, "padding (top, left, bottom, right) is %d,%d,%d,%d, "
-                                 "expected all >= 0", a->pad[0], a->pad[1], a->pad[2], a->pad[3]);
+            return oct_rule_fail(graph, node, OCT_ERR_ARGUMENT,
+                                 "padding (top, left, bottom, right) is %d,%d,%d,%d, expected all >= 0",
+                                 a->pad[0], a->pad[1], a->pad[2], a->pad[3]);
         }
     }
     return OCT_OK;
 }
 
-/* Weights and bias: which shape they must have follows from x, the attributes and the weights' first dimension. */
-static oct_status check_weights(const oct_graph *graph, const oct_node *node, const oct_conv2d_attrs *a, int channels,
-                                int *outputs)
+/* Weights and bias: which shape they must have follows from x, the attributes and the weights' first
+ * dimension. */
+static oct_status check_weights(const oct_graph *graph, const oct_node *node, const oct_conv2d_attrs *a,
+                                int channels, int *outputs)
 {
     const oct_node *w = oct_node_input(graph, node, 1);
     if (channels % a->groups != 0) {
-        return oct_rule_fail(graph, node, OCT_ERR_SHAPE, "%d groups do not divide the %d channels of x '%s'", a->groups,
-                             channels, oct_node_input(graph, node, 0)->name);
+        return oct_rule_fail(graph, node, OCT_ERR_SHAPE, "%d groups do not divide the %d channels of x '%s'",
+                             a->groups, channels, oct_node_input(graph, node, 0)->name);
     }
     if (a->groups > 1 && a->groups == channels && (w->shape.rank == 3 || w->shape.dim[0] == channels)) {
         *outputs = channels;
-        OCT_TRY(oct_rule_shape(graph, node, 1, "depthwise weights", OCT_SHAPE(a->kernel[0], a->kernel[1], channels)));
+        OCT_TRY(oct_rule_shape(graph, node, 1, "depthwise weights",
+                               OCT_SHAPE(a->kernel[0], a->kernel[1], channels)));
     } else {
         OCT_TRY(oct_rule_rank(graph, node, 1, "weights", 4, "[O,kh,kw,C/groups]"));
         *outputs = w->shape.dim[0];
         OCT_TRY(oct_rule_shape(graph, node, 1, "weights",
                                OCT_SHAPE(*outputs, a->kernel[0], a->kernel[1], channels / a->groups)));
         if (*outputs % a->groups != 0) {
-            return oct_rule_fail(graph, node, OCT_ERR_SHAPE, "%d groups do not divide the %d outputs of weights '%s'",
-                                 a->groups, *outputs, w->name);
+            return oct_rule_fail(graph, node, OCT_ERR_SHAPE,
+                                 "%d groups do not divide the %d outputs of weights '%s'", a->groups,
+                                 *outputs, w->name);
         }
     }
     return node->input_count > 2 ? oct_rule_shape(graph, node, 2, "bias", OCT_SHAPE(*outputs)) : OCT_OK;
@@ -62,24 +68,19 @@ static oct_status conv2d_infer(const oct_graph *graph, oct_node *node)
     const oct_shape *x = &oct_node_input(graph, node, 0)->shape;
     int outputs = 0;
     OCT_TRY(check_weights(graph, node, a, x->dim[3], &outputs));
-    int64_t size[2];
+    int32_t size[2];
     for (int i = 0; i < 2; i++) {
-        int64_t padded = (int64_t)x->dim[1 + i] + a->pad[i] + a->pad[2 + i];
-        size[i] = oct_window_outputs(x->dim[1 + i], a->pad[i], a->pad[2 + i], a->kernel[i], a->stride[i],
-                                     a->dilation[i]);
-        if (size[i] < 1 || size[i] > INT32_MAX) {
-            return oct_rule_fail(graph, node, OCT_ERR_SHAPE,
-                                 "a kernel of %d with dilation %d does not fit the %s of x with padding, %lld pixels",
-                                 a->kernel[i], a->dilation[i], i ? "width" : "height", (long long)padded);
-        }
+        const oct_window_axis axis = {i ? "width" : "height", x->dim[1 + i], a->pad[i],     a->pad[2 + i],
+                                      a->kernel[i],           a->stride[i],  a->dilation[i]};
+        OCT_TRY(oct_rule_window(graph, node, &axis, &size[i]));
     }
-    double padded = ((double)x->dim[1] + a->pad[0] + a->pad[2]) * ((double)x->dim[2] + a->pad[1] + a->pad[3]) *
-                    (double)x->dim[3];
+    double padded = ((double)x->dim[1] + a->pad[0] + a->pad[2]) *
+                    ((double)x->dim[2] + a->pad[1] + a->pad[3]) * (double)x->dim[3];
     if (padded > (double)INT32_MAX) {
-        return oct_rule_fail(graph, node, OCT_ERR_SHAPE, "x with padding has %.0f elements per sample, expected at most "
-                             "2^31-1", padded);
+        return oct_rule_fail(graph, node, OCT_ERR_SHAPE,
+                             "x with padding has %.0f elements per sample, expected at most 2^31-1", padded);
     }
-    return oct_rule_output(graph, node, OCT_SHAPE(OCT_BATCH, (int32_t)size[0], (int32_t)size[1], outputs));
+    return oct_rule_output(graph, node, OCT_SHAPE(OCT_BATCH, size[0], size[1], outputs));
 }
 
 bool oct_conv2d_is_depthwise(const oct_graph *graph, const oct_node *conv)
@@ -93,17 +94,27 @@ oct_conv_geometry oct_conv_geometry_of(const oct_node *conv, const oct_node *inp
     const oct_conv2d_attrs *a = (const oct_conv2d_attrs *)conv->attrs;
     const oct_shape *x = &input->shape, *y = &conv->shape;
     oct_conv_geometry g = {
-        .in_h = x->dim[1], .in_w = x->dim[2], .in_c = x->dim[3],
-        .out_h = y->dim[1], .out_w = y->dim[2], .out_c = y->dim[3],
-        .kernel_h = a->kernel[0], .kernel_w = a->kernel[1], .stride_h = a->stride[0], .stride_w = a->stride[1],
-        .dilation_h = a->dilation[0], .dilation_w = a->dilation[1], .pad_top = a->pad[0], .pad_left = a->pad[1],
+        .in_h = x->dim[1],
+        .in_w = x->dim[2],
+        .in_c = x->dim[3],
+        .out_h = y->dim[1],
+        .out_w = y->dim[2],
+        .out_c = y->dim[3],
+        .kernel_h = a->kernel[0],
+        .kernel_w = a->kernel[1],
+        .stride_h = a->stride[0],
+        .stride_w = a->stride[1],
+        .dilation_h = a->dilation[0],
+        .dilation_w = a->dilation[1],
+        .pad_top = a->pad[0],
+        .pad_left = a->pad[1],
         .depthwise = a->groups > 1 && weights->shape.rank == 3,
     };
     g.groups = g.depthwise ? 1 : a->groups;
     g.group_in = g.in_c / g.groups;
     g.group_out = g.out_c / g.groups;
-    g.pointwise = g.kernel_h == 1 && g.kernel_w == 1 && g.stride_h == 1 && g.stride_w == 1 && g.pad_top == 0 &&
-                  g.pad_left == 0 && g.out_h == g.in_h && g.out_w == g.in_w;
+    g.pointwise = g.kernel_h == 1 && g.kernel_w == 1 && g.stride_h == 1 && g.stride_w == 1 &&
+                  g.pad_top == 0 && g.pad_left == 0 && g.out_h == g.in_h && g.out_w == g.in_w;
     return g;
 }
 
@@ -126,8 +137,8 @@ size_t oct_window_size(const oct_window *v, int height, int width, int channels)
     return (size_t)(height + v->top + v->bottom) * (size_t)(width + v->left + v->right) * (size_t)channels;
 }
 
-const float *oct_window_read(float *buffer, ptrdiff_t *row, const float *image, const oct_window *v, int height,
-                             int width, int channels)
+const float *oct_window_read(float *buffer, ptrdiff_t *row, const float *image, const oct_window *v,
+                             int height, int width, int channels)
 {
     if (oct_window_size(v, height, width, channels) == 0) {
         *row = (ptrdiff_t)width * channels;
@@ -172,7 +183,8 @@ static forward_layout forward_memory(const oct_conv_geometry *g, int threads, vo
     forward_layout layout = {0};
     oct_window window = oct_conv_window(g, 0, g->out_h);
     size_t packed = oct_f32_packed_size(g->group_out, g->kernel_h, g->kernel_w, g->group_in);
-    if (!g->depthwise) layout.packed = (float *)oct_carve_take(&carve, packed * (size_t)g->groups, sizeof(float));
+    if (!g->depthwise)
+        layout.packed = (float *)oct_carve_take(&carve, packed * (size_t)g->groups, sizeof(float));
     /* A multiple of 16 elements keeps the buffers of two threads on different cache lines. */
     layout.buffer_size = (oct_window_size(&window, g->in_h, g->in_w, g->in_c) + 15) & ~(size_t)15;
     layout.buffers = (float *)oct_carve_take(&carve, layout.buffer_size * sizeof(float), (size_t)threads);
@@ -186,26 +198,39 @@ size_t oct_conv_forward_scratch(const oct_conv_geometry *g, int threads)
 }
 
 /* Output rows of `pixels` pixels each, the input of the first at x. */
-static void forward_rows(const forward_job *job, float *y, const float *x, ptrdiff_t x_row, int rows, int pixels)
+static void forward_rows(const forward_job *job, float *y, const float *x, ptrdiff_t x_row, int rows,
+                         int pixels)
 {
     const oct_conv_geometry *g = job->g;
     ptrdiff_t next_x = x_row * g->stride_h, next_y = (ptrdiff_t)pixels * g->out_c;
     if (g->depthwise) {
-        oct_f32_depthwise p = {.pixels = pixels, .channels = g->in_c, .taps_h = g->kernel_h, .taps_w = g->kernel_w,
-                               .x_pixel = (ptrdiff_t)g->stride_w * g->in_c, .x_row = x_row * g->dilation_h,
-                               .x_tap = (ptrdiff_t)g->dilation_w * g->in_c, .y_pixel = g->out_c};
-        for (int r = 0; r < rows; r++) job->f32->depthwise_row(y + r * next_y, x + r * next_x, job->w, job->bias, &p);
+        oct_f32_depthwise p = {.pixels = pixels,
+                               .channels = g->in_c,
+                               .taps_h = g->kernel_h,
+                               .taps_w = g->kernel_w,
+                               .x_pixel = (ptrdiff_t)g->stride_w * g->in_c,
+                               .x_row = x_row * g->dilation_h,
+                               .x_tap = (ptrdiff_t)g->dilation_w * g->in_c,
+                               .y_pixel = g->out_c};
+        for (int r = 0; r < rows; r++)
+            job->f32->depthwise_row(y + r * next_y, x + r * next_x, job->w, job->bias, &p);
         return;
     }
-    oct_f32_conv_row p = {.pixels = pixels, .outputs = g->group_out, .taps_h = g->kernel_h, .taps_w = g->kernel_w,
-                          .channels = g->group_in, .x_pixel = (ptrdiff_t)g->stride_w * g->in_c,
-                          .x_row = x_row * g->dilation_h, .x_tap = (ptrdiff_t)g->dilation_w * g->in_c,
+    oct_f32_conv_row p = {.pixels = pixels,
+                          .outputs = g->group_out,
+                          .taps_h = g->kernel_h,
+                          .taps_w = g->kernel_w,
+                          .channels = g->group_in,
+                          .x_pixel = (ptrdiff_t)g->stride_w * g->in_c,
+                          .x_row = x_row * g->dilation_h,
+                          .x_tap = (ptrdiff_t)g->dilation_w * g->in_c,
                           .y_pixel = g->out_c};
     for (int k = 0; k < g->groups; k++) {
         const float *w = job->w + (size_t)k * job->packed_group;
         const float *bias = job->bias ? job->bias + k * g->group_out : NULL;
         for (int r = 0; r < rows; r++) {
-            job->f32->conv_row(y + r * next_y + k * g->group_out, x + r * next_x + k * g->group_in, w, bias, &p);
+            job->f32->conv_row(y + r * next_y + k * g->group_out, x + r * next_x + k * g->group_in, w, bias,
+                               &p);
         }
     }
 }
@@ -219,7 +244,8 @@ static void forward_item(void *arg, int64_t item, int thread)
     if (g->pointwise) {
         size_t first = (size_t)item * job->together;
         size_t images = job->images - first < job->together ? job->images - first : job->together;
-        forward_rows(job, job->y + first * y_image, job->x + first * x_image, 0, 1, (int)images * g->out_h * g->out_w);
+        forward_rows(job, job->y + first * y_image, job->x + first * x_image, 0, 1,
+                     (int)images * g->out_h * g->out_w);
         return;
     }
     size_t image = (size_t)item / (size_t)job->bands;
@@ -228,8 +254,8 @@ static void forward_item(void *arg, int64_t item, int thread)
     int last = (int)oct_chunk_border((size_t)g->out_h, job->bands, band + 1);
     oct_window window = oct_conv_window(g, first, last);
     ptrdiff_t row;
-    const float *x = oct_window_read(job->buffers + (size_t)thread * job->buffer_size, &row, job->x + image * x_image,
-                                     &window, g->in_h, g->in_w, g->in_c);
+    const float *x = oct_window_read(job->buffers + (size_t)thread * job->buffer_size, &row,
+                                     job->x + image * x_image, &window, g->in_h, g->in_w, g->in_c);
     float *y = job->y + image * y_image + (size_t)first * (size_t)g->out_w * (size_t)g->out_c;
     forward_rows(job, y, x, row, last - first, g->out_w);
 }
@@ -238,16 +264,21 @@ oct_status oct_conv_forward(oct_step *step, const oct_conv_geometry *g)
 {
     forward_layout layout = forward_memory(g, step->ctx->threads, step->scratch);
     const float *w = (const float *)step->in[1]->data;
-    forward_job job = {.f32 = step->f32, .g = g, .x = (const float *)step->in[0]->data, .w = w,
+    forward_job job = {.f32 = step->f32,
+                       .g = g,
+                       .x = (const float *)step->in[0]->data,
+                       .w = w,
                        .bias = step->input_count > 2 ? (const float *)step->in[2]->data : NULL,
-                       .y = (float *)step->out->data, .buffers = layout.buffers, .buffer_size = layout.buffer_size,
+                       .y = (float *)step->out->data,
+                       .buffers = layout.buffers,
+                       .buffer_size = layout.buffer_size,
                        .images = (size_t)step->batch};
     if (!g->depthwise) {
         job.packed_group = oct_f32_packed_size(g->group_out, g->kernel_h, g->kernel_w, g->group_in);
         ptrdiff_t tap = g->group_in, row = g->kernel_w * tap, output = g->kernel_h * row;
         for (int k = 0; k < g->groups; k++) {
-            oct_f32_pack(layout.packed + (size_t)k * job.packed_group, w + k * g->group_out * output, g->group_out,
-                         g->kernel_h, g->kernel_w, g->group_in, output, row, tap, 1);
+            oct_f32_pack(layout.packed + (size_t)k * job.packed_group, w + k * g->group_out * output,
+                         g->group_out, g->kernel_h, g->kernel_w, g->group_in, output, row, tap, 1);
         }
         job.w = layout.packed;
     }
@@ -255,8 +286,8 @@ oct_status oct_conv_forward(oct_step *step, const oct_conv_geometry *g)
         /* At least 32 pixels an item, so that a linear layer does not run row by row. */
         int pixels = g->out_h * g->out_w;
         job.together = pixels < 32 ? (size_t)(32 / pixels) : 1;
-        oct_parallel_for(step->ctx->threads, (int64_t)((job.images + job.together - 1) / job.together), forward_item,
-                         &job);
+        oct_parallel_for(step->ctx->threads, (int64_t)((job.images + job.together - 1) / job.together),
+                         forward_item, &job);
         return OCT_OK;
     }
     /* Small batches are cut within the image, so that one image can use several threads. */
@@ -308,7 +339,8 @@ static const oct_attr conv2d_attrs[] = {
 
 const oct_op oct_op_conv2d = {
     .name = "conv2d",
-    .equation = "y[n,p,q,o] = b[o] + sum_{r,s,i} x[n, p*stride - top + r*dilation, q*stride - left + s*dilation, i] * "
+    .equation = "y[n,p,q,o] = b[o] + sum_{r,s,i} x[n, p*stride - top + r*dilation, q*stride - left + "
+                "s*dilation, i] * "
                 "w[o,r,s,i]",
     .attr_bytes = sizeof(oct_conv2d_attrs),
     .attrs = conv2d_attrs,

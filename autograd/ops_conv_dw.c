@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: BSD-2-Clause
- * Gradients of a convolution: the loop over the batch, which gives the gradients of weights and bias and calls
- * ops_conv_dx.c for the gradient of x while dy is still in the cache.
+ * Gradients of a convolution: the loop over the batch, which gives the gradients of weights and bias and
+ * calls ops_conv_dx.c for the gradient of x while dy is still in the cache.
  *
- * The batch is cut into a few chunks of images; each sums its own weight gradient, and the chunks are added in order.
+ * The batch is cut into a few chunks of images; each sums its own weight gradient, and the chunks are added
+ * in order.
  */
 #include "autograd/ops_internal.h"
 
@@ -17,11 +18,11 @@ typedef struct backward_job {
     const oct_conv_geometry *g;
     oct_conv_dx dx;
     bool want_w, want_x;
-    bool fused;              /* dx runs inside the chunks */
+    bool fused; /* dx runs inside the chunks */
     const float *x, *dy;
-    float *partial;          /* chunks x partial_size: [groups][kernel_h][kernel_w][group_in][group_out rounded to 16];
-                              * depthwise [kernel_h][kernel_w][channels] */
-    double *bias;            /* chunks x out_c, NULL when not wanted */
+    float *partial; /* chunks x partial_size: [groups][kernel_h][kernel_w][group_in][group_out rounded to 16];
+                     * depthwise [kernel_h][kernel_w][channels] */
+    double *bias;   /* chunks x out_c, NULL when not wanted */
     float *buffers;
     size_t partial_size, buffer_size;
     int chunks;
@@ -54,7 +55,8 @@ static int chunk_count(const oct_conv_geometry *g, int batch)
 }
 
 /* Sizes and places of all memory; `chunks` for the largest batch also serves smaller ones. */
-static size_t backward_memory(backward_job *job, const oct_conv_geometry *g, int chunks, int threads, void *scratch)
+static size_t backward_memory(backward_job *job, const oct_conv_geometry *g, int chunks, int threads,
+                              void *scratch)
 {
     oct_carve carve = {.base = (char *)scratch};
     oct_window window = oct_conv_window(g, 0, g->out_h);
@@ -77,37 +79,48 @@ size_t oct_conv_backward_scratch(const oct_conv_geometry *g, int batch, int thre
     return backward_memory(&job, g, chunk_count(g, batch), threads, NULL);
 }
 
-/* Images per call. Pointwise images are one row of pixels: small ones go together, a linear layer is few calls. */
+/* Images per call. Pointwise images are one row of pixels: small ones go together, a linear layer is few
+ * calls. */
 static size_t images_together(const oct_conv_geometry *g)
 {
     size_t pixels = (size_t)g->out_h * (size_t)g->out_w;
     return g->pointwise && pixels < 64 ? 64 / pixels : 1;
 }
 
-/* Adds one image (or, pointwise, a row of `pixels` pixels) to the weight gradient of a depthwise convolution. */
-static void dw_depthwise(const backward_job *job, float *dw, const float *x, ptrdiff_t x_row, const float *dy, int rows,
-                         int pixels)
+/* Adds one image (or, pointwise, a row of `pixels` pixels) to the weight gradient of a depthwise convolution.
+ */
+static void dw_depthwise(const backward_job *job, float *dw, const float *x, ptrdiff_t x_row, const float *dy,
+                         int rows, int pixels)
 {
     const oct_conv_geometry *g = job->g;
-    oct_f32_depthwise p = {.pixels = pixels, .channels = g->in_c, .taps_h = g->kernel_h, .taps_w = g->kernel_w,
-                           .x_pixel = (ptrdiff_t)g->stride_w * g->in_c, .x_row = x_row * g->dilation_h,
-                           .x_tap = (ptrdiff_t)g->dilation_w * g->in_c, .y_pixel = g->out_c};
+    oct_f32_depthwise p = {.pixels = pixels,
+                           .channels = g->in_c,
+                           .taps_h = g->kernel_h,
+                           .taps_w = g->kernel_w,
+                           .x_pixel = (ptrdiff_t)g->stride_w * g->in_c,
+                           .x_row = x_row * g->dilation_h,
+                           .x_tap = (ptrdiff_t)g->dilation_w * g->in_c,
+                           .y_pixel = g->out_c};
     for (int r = 0; r < rows; r++) {
         job->f32->depthwise_dw(dw, x + r * x_row * g->stride_h, dy + (ptrdiff_t)r * pixels * g->out_c, &p);
     }
 }
 
-static void dw_image(const backward_job *job, float *dw, const float *x, ptrdiff_t x_row, const float *dy, int rows,
-                     int pixels)
+static void dw_image(const backward_job *job, float *dw, const float *x, ptrdiff_t x_row, const float *dy,
+                     int rows, int pixels)
 {
     const oct_conv_geometry *g = job->g;
     if (g->depthwise) {
         dw_depthwise(job, dw, x, x_row, dy, rows, pixels);
         return;
     }
-    oct_f32_conv_dw p = {.rows = rows, .pixels = pixels, .outputs = g->group_out,
-                         .x_row = x_row * g->stride_h, .x_pixel = (ptrdiff_t)g->stride_w * g->in_c,
-                         .dy_row = (ptrdiff_t)pixels * g->out_c, .dy_pixel = g->out_c};
+    oct_f32_conv_dw p = {.rows = rows,
+                         .pixels = pixels,
+                         .outputs = g->group_out,
+                         .x_row = x_row * g->stride_h,
+                         .x_pixel = (ptrdiff_t)g->stride_w * g->in_c,
+                         .dy_row = (ptrdiff_t)pixels * g->out_c,
+                         .dy_pixel = g->out_c};
     /* Without dilation and groups the taps of a row are one contiguous run of x. */
     bool whole_rows = g->groups == 1 && (g->dilation_w == 1 || g->kernel_w == 1);
     int calls = whole_rows ? 1 : g->kernel_w;
@@ -116,15 +129,18 @@ static void dw_image(const backward_job *job, float *dw, const float *x, ptrdiff
     for (int k = 0; k < g->groups; k++) {
         for (int r = 0; r < g->kernel_h; r++) {
             for (int s = 0; s < calls; s++, dw += step) {
-                job->f32->conv_dw(dw, x + r * g->dilation_h * x_row + (ptrdiff_t)s * g->dilation_w * g->in_c +
-                                  k * g->group_in, dy + k * g->group_out, &p);
+                job->f32->conv_dw(dw,
+                                  x + r * g->dilation_h * x_row + (ptrdiff_t)s * g->dilation_w * g->in_c +
+                                      k * g->group_in,
+                                  dy + k * g->group_out, &p);
             }
         }
     }
 }
 
 /* Images [first, last): their share of the weight gradient, of the bias gradient, and their dx. */
-static void backward_images(const backward_job *job, size_t first, size_t last, float *dw, double *bias, float *buffer)
+static void backward_images(const backward_job *job, size_t first, size_t last, float *dw, double *bias,
+                            float *buffer)
 {
     const oct_conv_geometry *g = job->g;
     size_t x_size = (size_t)g->in_h * (size_t)g->in_w * (size_t)g->in_c;
@@ -219,9 +235,13 @@ static void combine_item(void *arg, int64_t item, int thread)
 oct_status oct_conv_backward(oct_step *step, const oct_conv_geometry *g)
 {
     int threads = step->ctx->threads;
-    backward_job job = {.f32 = step->f32, .g = g, .x = (const float *)step->in[0]->data,
-                        .dy = (const float *)step->d_out->data, .batch = (size_t)step->batch,
-                        .want_x = step->d_in[0] != NULL, .want_w = step->d_in[1] != NULL,
+    backward_job job = {.f32 = step->f32,
+                        .g = g,
+                        .x = (const float *)step->in[0]->data,
+                        .dy = (const float *)step->d_out->data,
+                        .batch = (size_t)step->batch,
+                        .want_x = step->d_in[0] != NULL,
+                        .want_w = step->d_in[1] != NULL,
                         .chunks = chunk_count(g, step->batch)};
     backward_memory(&job, g, job.chunks, threads, step->scratch);
     bool want_bias = step->input_count > 2 && step->d_in[2];

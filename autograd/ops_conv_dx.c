@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: BSD-2-Clause
  * Gradient of a convolution towards its input, by stride phases.
  *
- * Output p reads input h = p*stride - pad + r*dilation through tap r. Turned round, along one axis: input pixel
- * h = a + stride*m of phase a collects dy[p] * w[r] for every r with (a + pad - r*dilation) divisible by stride, at
- * p = m + (a + pad - r*dilation)/stride. The taps of a phase are `tap_step` = stride/gcd apart and their p run
- * backwards in steps of `reach` = dilation/gcd, so that every phase is a convolution with stride 1 of dy with its own
- * subset of the flipped weights. Pixels outside dy are zeros of a padded image. No multiplication with an inserted
- * zero is ever made.
+ * Output p reads input h = p*stride - pad + r*dilation through tap r. Turned round, along one axis: input
+ * pixel h = a + stride*m of phase a collects dy[p] * w[r] for every r with (a + pad - r*dilation) divisible
+ * by stride, at p = m + (a + pad - r*dilation)/stride. The taps of a phase are `tap_step` = stride/gcd apart
+ * and their p run backwards in steps of `reach` = dilation/gcd, so that every phase is a convolution with
+ * stride 1 of dy with its own subset of the flipped weights. Pixels outside dy are zeros of a padded image.
+ * No multiplication with an inserted zero is ever made.
  */
 #include "autograd/ops_internal.h"
 
@@ -56,7 +56,7 @@ static phase phase_make(const axis *x, int a)
 {
     int divisor = common_divisor(x->stride, x->dilation);
     phase f = {.tap_step = x->stride / divisor, .reach = x->dilation / divisor};
-    f.pixels = (x->in - a + x->stride - 1) / x->stride;
+    f.pixels = (x->in - a - 1) / x->stride + 1;
     for (int r = 0; r < x->kernel && r < f.tap_step; r++) {
         if ((a + x->pad - r * x->dilation) % x->stride != 0) continue;
         f.taps = (x->kernel - 1 - r) / f.tap_step + 1;
@@ -110,7 +110,8 @@ size_t oct_conv_dx_packed_size(const oct_conv_geometry *g)
     return phase_size(g, &h, &w) * (size_t)g->groups;
 }
 
-static void pack_depthwise(float *packed, const float *w, const oct_conv_geometry *g, const phase *h, const phase *v)
+static void pack_depthwise(float *packed, const float *w, const oct_conv_geometry *g, const phase *h,
+                           const phase *v)
 {
     size_t channels = (size_t)g->in_c;
     for (int r = 0; r < h->taps; r++) {
@@ -122,11 +123,12 @@ static void pack_depthwise(float *packed, const float *w, const oct_conv_geometr
     }
 }
 
-static void pack_group(float *packed, const float *w, const oct_conv_geometry *g, const phase *h, const phase *v)
+static void pack_group(float *packed, const float *w, const oct_conv_geometry *g, const phase *h,
+                       const phase *v)
 {
     ptrdiff_t tap = g->group_in, row = tap * g->kernel_w, output = row * g->kernel_h;
-    oct_f32_pack(packed, w + h->last_tap * row + v->last_tap * tap, g->group_in, h->taps, v->taps, g->group_out, 1,
-                 -h->tap_step * row, -v->tap_step * tap, output);
+    oct_f32_pack(packed, w + h->last_tap * row + v->last_tap * tap, g->group_in, h->taps, v->taps,
+                 g->group_out, 1, -h->tap_step * row, -v->tap_step * tap, output);
 }
 
 void oct_conv_dx_pack(const oct_conv_dx *job, const float *w)
@@ -151,29 +153,41 @@ void oct_conv_dx_pack(const oct_conv_dx *job, const float *w)
 }
 
 /* All pixels of one phase: dx points at its first, dy at what its first tap meets there. */
-static void phase_run(const oct_conv_dx *job, float *dx, const float *dy, ptrdiff_t dy_row, const float *packed,
-                      const phase *h, const phase *v)
+static void phase_run(const oct_conv_dx *job, float *dx, const float *dy, ptrdiff_t dy_row,
+                      const float *packed, const phase *h, const phase *v)
 {
     const oct_conv_geometry *g = job->g;
     ptrdiff_t dx_pixel = (ptrdiff_t)g->stride_w * g->in_c;
     ptrdiff_t dx_row = (ptrdiff_t)g->stride_h * g->in_w * g->in_c;
     if (g->depthwise) {
-        oct_f32_depthwise p = {.pixels = v->pixels, .channels = g->in_c, .taps_h = h->taps, .taps_w = v->taps,
-                               .x_pixel = g->out_c, .x_row = h->reach * dy_row,
-                               .x_tap = (ptrdiff_t)v->reach * g->out_c, .y_pixel = dx_pixel,
+        oct_f32_depthwise p = {.pixels = v->pixels,
+                               .channels = g->in_c,
+                               .taps_h = h->taps,
+                               .taps_w = v->taps,
+                               .x_pixel = g->out_c,
+                               .x_row = h->reach * dy_row,
+                               .x_tap = (ptrdiff_t)v->reach * g->out_c,
+                               .y_pixel = dx_pixel,
                                .accumulate = job->accumulate};
         for (int m = 0; m < h->pixels; m++) {
             job->f32->depthwise_row(dx + m * dx_row, dy + m * dy_row, packed, NULL, &p);
         }
         return;
     }
-    oct_f32_conv_row p = {.pixels = v->pixels, .outputs = g->group_in, .taps_h = h->taps, .taps_w = v->taps,
-                          .channels = g->group_out, .x_pixel = g->out_c, .x_row = h->reach * dy_row,
-                          .x_tap = (ptrdiff_t)v->reach * g->out_c, .y_pixel = dx_pixel,
+    oct_f32_conv_row p = {.pixels = v->pixels,
+                          .outputs = g->group_in,
+                          .taps_h = h->taps,
+                          .taps_w = v->taps,
+                          .channels = g->group_out,
+                          .x_pixel = g->out_c,
+                          .x_row = h->reach * dy_row,
+                          .x_tap = (ptrdiff_t)v->reach * g->out_c,
+                          .y_pixel = dx_pixel,
                           .accumulate = job->accumulate};
     for (int k = 0; k < g->groups; k++, packed += phase_size(g, h, v)) {
         for (int m = 0; m < h->pixels; m++) {
-            job->f32->conv_row(dx + m * dx_row + k * g->group_in, dy + m * dy_row + k * g->group_out, packed, NULL, &p);
+            job->f32->conv_row(dx + m * dx_row + k * g->group_in, dy + m * dy_row + k * g->group_out, packed,
+                               NULL, &p);
         }
     }
 }
@@ -187,8 +201,8 @@ static void dx_image(const oct_conv_dx *job, size_t n, float *buffer)
     float *dx = job->dx + n * dx_size;
     if (job->some_untouched && !job->accumulate) memset(dx, 0, dx_size * sizeof *dx);
     ptrdiff_t dy_row;
-    const float *dy = oct_window_read(buffer, &dy_row, job->dy + n * dy_size, &job->window, g->out_h, g->out_w,
-                                      g->out_c);
+    const float *dy =
+        oct_window_read(buffer, &dy_row, job->dy + n * dy_size, &job->window, g->out_h, g->out_w, g->out_c);
     const float *packed = job->packed;
     for (int a = 0; a < phase_count(&axes[0]); a++) {
         phase h = phase_make(&axes[0], a);
@@ -196,7 +210,8 @@ static void dx_image(const oct_conv_dx *job, size_t n, float *buffer)
             phase v = phase_make(&axes[1], b);
             if (!v.taps) continue;
             phase_run(job, dx + ((size_t)a * (size_t)g->in_w + (size_t)b) * (size_t)g->in_c,
-                      dy + (h.origin + job->window.top) * dy_row + (ptrdiff_t)(v.origin + job->window.left) * g->out_c,
+                      dy + (h.origin + job->window.top) * dy_row +
+                          (ptrdiff_t)(v.origin + job->window.left) * g->out_c,
                       dy_row, packed, &h, &v);
             packed += phase_size(g, &h, &v) * (size_t)g->groups;
         }

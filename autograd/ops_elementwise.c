@@ -31,8 +31,8 @@ static oct_status clip_infer(const oct_graph *graph, oct_node *node)
 {
     oct_clip_attrs a = limits_of(node);
     if (!(a.lo < a.hi)) {
-        return oct_rule_fail(graph, node, OCT_ERR_ARGUMENT, "limits are %g and %g, expected lo < hi", (double)a.lo,
-                             (double)a.hi);
+        return oct_rule_fail(graph, node, OCT_ERR_ARGUMENT, "limits are %g and %g, expected lo < hi",
+                             (double)a.lo, (double)a.hi);
     }
     return oct_rule_same(graph, node);
 }
@@ -42,13 +42,17 @@ static void clip_item(void *arg, int64_t item, int thread)
     (void)thread;
     const clip_job *job = (const clip_job *)arg;
     size_t at = (size_t)item * OCT_FLAT_ITEM;
-    job->f32->clamp(job->to + at, job->from + at, oct_flat_count(job->n, item), job->limits.lo, job->limits.hi);
+    job->f32->clamp(job->to + at, job->from + at, oct_flat_count(job->n, item), job->limits.lo,
+                    job->limits.hi);
 }
 
 static oct_status clip_forward(oct_step *step)
 {
-    clip_job job = {.f32 = step->f32, .from = (const float *)step->in[0]->data, .to = (float *)step->out->data,
-                    .n = oct_node_elements(step->node, step->batch), .limits = limits_of(step->node)};
+    clip_job job = {.f32 = step->f32,
+                    .from = (const float *)step->in[0]->data,
+                    .to = (float *)step->out->data,
+                    .n = oct_node_elements(step->node, step->batch),
+                    .limits = limits_of(step->node)};
     oct_parallel_for(step->ctx->threads, oct_flat_items(job.n), clip_item, &job);
     return OCT_OK;
 }
@@ -58,16 +62,20 @@ static void clip_backward_item(void *arg, int64_t item, int thread)
     (void)thread;
     const clip_job *job = (const clip_job *)arg;
     size_t at = (size_t)item * OCT_FLAT_ITEM;
-    job->f32->clamp_backward(job->to + at, job->from + at, job->y + at, oct_flat_count(job->n, item), job->limits.lo,
-                             job->limits.hi, job->accumulate);
+    job->f32->clamp_backward(job->to + at, job->from + at, job->y + at, oct_flat_count(job->n, item),
+                             job->limits.lo, job->limits.hi, job->accumulate);
 }
 
 static oct_status clip_backward(oct_step *step)
 {
     if (!step->d_in[0]) return OCT_OK;
-    clip_job job = {.f32 = step->f32, .from = (const float *)step->d_out->data, .y = (const float *)step->out->data,
-                    .to = (float *)step->d_in[0]->data, .n = oct_node_elements(step->node, step->batch),
-                    .limits = limits_of(step->node), .accumulate = step->accumulate[0]};
+    clip_job job = {.f32 = step->f32,
+                    .from = (const float *)step->d_out->data,
+                    .y = (const float *)step->out->data,
+                    .to = (float *)step->d_in[0]->data,
+                    .n = oct_node_elements(step->node, step->batch),
+                    .limits = limits_of(step->node),
+                    .accumulate = step->accumulate[0]};
     oct_parallel_for(step->ctx->threads, oct_flat_items(job.n), clip_backward_item, &job);
     return OCT_OK;
 }
@@ -91,9 +99,11 @@ static oct_status clip_reference_backward(oct_ref *ref)
     return OCT_OK;
 }
 
-#define CLIP_EXEC(step_name)                                                                            \
-    {.name = step_name, .forward = clip_forward, .backward = clip_backward, .backward_reads = OCT_READS_OUTPUT, \
-     .inplace = true, .inplace_backward = true}
+#define CLIP_EXEC(step_name)                                                                                 \
+    {                                                                                                        \
+        .name = step_name, .forward = clip_forward, .backward = clip_backward,                               \
+        .backward_reads = OCT_READS_OUTPUT, .inplace = true, .inplace_backward = true                        \
+    }
 
 const oct_op oct_op_relu = {
     .name = "relu",
@@ -128,7 +138,8 @@ const oct_op oct_op_clip = {
 static oct_status same_shapes_infer(const oct_graph *graph, oct_node *node)
 {
     OCT_TRY(oct_rule_same(graph, node));
-    for (int i = 1; i < node->input_count; i++) OCT_TRY(oct_rule_shape(graph, node, i, "operand", node->shape));
+    for (int i = 1; i < node->input_count; i++)
+        OCT_TRY(oct_rule_shape(graph, node, i, "operand", node->shape));
     return OCT_OK;
 }
 
@@ -160,8 +171,8 @@ static oct_status add_forward(oct_step *step)
     return OCT_OK;
 }
 
-/* dy goes to every operand. A gradient that lies in d_out's own memory (which has one reader: it is no second operand)
- * is already there. */
+/* dy goes to every operand. A gradient that lies in d_out's own memory (which has one reader: it is no second
+ * operand) is already there. */
 static void add_backward_item(void *arg, int64_t item, int thread)
 {
     (void)thread;
@@ -170,7 +181,8 @@ static void add_backward_item(void *arg, int64_t item, int thread)
     size_t at = (size_t)item * OCT_FLAT_ITEM, n = oct_flat_count(job->n, item);
     const float *dy = (const float *)step->d_out->data + at;
     for (int i = 0; i < step->input_count; i++) {
-        if (step->d_in[i]) oct_copy_or_add(step->f32, (float *)step->d_in[i]->data + at, dy, n, step->accumulate[i]);
+        if (step->d_in[i])
+            oct_copy_or_add(step->f32, (float *)step->d_in[i]->data + at, dy, n, step->accumulate[i]);
     }
 }
 
@@ -207,7 +219,10 @@ const oct_op oct_op_add = {
     .min_inputs = 2,
     .max_inputs = OCT_MAX_INPUTS,
     .infer = same_shapes_infer,
-    .exec = {.name = "add", .forward = add_forward, .backward = add_backward, .inplace = true,
+    .exec = {.name = "add",
+             .forward = add_forward,
+             .backward = add_backward,
+             .inplace = true,
              .inplace_backward = true},
     .reference = {.forward = add_reference_forward, .backward = add_reference_backward},
 };
@@ -291,7 +306,8 @@ static oct_status dropout_infer(const oct_graph *graph, oct_node *node)
 {
     const oct_dropout_attrs *a = (const oct_dropout_attrs *)node->attrs;
     if (!(a->rate >= 0.0f && a->rate < 1.0f)) {
-        return oct_rule_fail(graph, node, OCT_ERR_ARGUMENT, "rate is %g, expected 0 <= rate < 1", (double)a->rate);
+        return oct_rule_fail(graph, node, OCT_ERR_ARGUMENT, "rate is %g, expected 0 <= rate < 1",
+                             (double)a->rate);
     }
     return oct_rule_same(graph, node);
 }
@@ -332,8 +348,8 @@ static oct_status dropout_run(oct_step *step, const float *from, float *to, int 
 {
     const oct_dropout_attrs *a = (const oct_dropout_attrs *)step->node->attrs;
     bool live = step->run->mode == OCT_TRAIN;
-    dropout_job job = {.from = from, .to = to, .n = oct_node_elements(step->node, step->batch),
-                       .accumulate = accumulate};
+    dropout_job job = {
+        .from = from, .to = to, .n = oct_node_elements(step->node, step->batch), .accumulate = accumulate};
     if (!live || a->rate == 0.0f) {
         oct_copy_or_add(step->f32, to, from, job.n, accumulate);
         return OCT_OK;
@@ -353,7 +369,8 @@ static oct_status dropout_forward(oct_step *step)
 static oct_status dropout_backward(oct_step *step)
 {
     if (!step->d_in[0]) return OCT_OK;
-    return dropout_run(step, (const float *)step->d_out->data, (float *)step->d_in[0]->data, step->accumulate[0]);
+    return dropout_run(step, (const float *)step->d_out->data, (float *)step->d_in[0]->data,
+                       step->accumulate[0]);
 }
 
 /* Factor of element e. */
@@ -362,7 +379,8 @@ static double reference_factor(const oct_ref *ref, size_t e)
     const oct_dropout_attrs *a = (const oct_dropout_attrs *)ref->node->attrs;
     if (ref->run->mode != OCT_TRAIN) return 1.0;
     uint32_t bits[4];
-    oct_rng_block(bits, oct_rng_key(ref->run->seed, OCT_RNG_DROPOUT, ref->run->step, (uint64_t)ref->node->id), e / 4);
+    oct_rng_block(bits, oct_rng_key(ref->run->seed, OCT_RNG_DROPOUT, ref->run->step, (uint64_t)ref->node->id),
+                  e / 4);
     return ldexp((double)(bits[e % 4] >> 8), -24) < (double)a->rate ? 0.0 : 1.0 / (1.0 - (double)a->rate);
 }
 
@@ -392,7 +410,10 @@ const oct_op oct_op_dropout = {
     .min_inputs = 1,
     .max_inputs = 1,
     .infer = dropout_infer,
-    .exec = {.name = "dropout", .forward = dropout_forward, .backward = dropout_backward, .inplace = true,
+    .exec = {.name = "dropout",
+             .forward = dropout_forward,
+             .backward = dropout_backward,
+             .inplace = true,
              .inplace_backward = true},
     .reference = {.forward = dropout_reference_forward, .backward = dropout_reference_backward},
 };

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause
- * What the files of the built-in float ops share: checks of shape rules, cutting of work, scratch layouts, sums of
- * partial results, and the two computations that several steps use (convolution, batch norm).
+ * What the files of the built-in float ops share: checks of shape rules, cutting of work, scratch layouts,
+ * sums of partial results, and the two computations that several steps use (convolution, batch norm).
  */
 #ifndef OCT_OPS_INTERNAL_H
 #define OCT_OPS_INTERNAL_H
@@ -8,33 +8,40 @@
 #include "autograd/ops.h"
 #include "autograd/plan.h"
 
-/* --- shape rules (ops_common.c): each returns OCT_ERR_SHAPE or OCT_ERR_ARGUMENT with a message naming the node --- */
+/* --- shape rules (ops_common.c): each returns OCT_ERR_SHAPE or OCT_ERR_ARGUMENT with a message naming the
+ * node --- */
 
 /* Marks a rule's failure: "conv2d 'stem/conv': ...". */
-oct_status oct_rule_fail(const oct_graph *graph, const oct_node *node, oct_status status, const char *format, ...)
-    OCT_PRINTF(4, 5);
+oct_status oct_rule_fail(const oct_graph *graph, const oct_node *node, oct_status status, const char *format,
+                         ...) OCT_PRINTF(4, 5);
 /* Input i holds floats. `role` is for people: "x", "weights". */
 OCT_MUST_USE oct_status oct_rule_float(const oct_graph *graph, const oct_node *node, int i, const char *role);
-/* Input i holds floats and has this rank; `form` shows the expected shape: "[N,H,W,C]". It starts with "[N" when and
- * only when the first dimension must be the batch. */
-OCT_MUST_USE oct_status oct_rule_rank(const oct_graph *graph, const oct_node *node, int i, const char *role, int rank,
-                                      const char *form);
+/* Input i holds floats and has this rank; `form` shows the expected shape: "[N,H,W,C]". It starts with "[N"
+ * when and only when the first dimension must be the batch. */
+OCT_MUST_USE oct_status oct_rule_rank(const oct_graph *graph, const oct_node *node, int i, const char *role,
+                                      int rank, const char *form);
 /* Input i holds floats and has exactly this shape. */
 OCT_MUST_USE oct_status oct_rule_shape(const oct_graph *graph, const oct_node *node, int i, const char *role,
                                        oct_shape expected);
-/* Sets node->shape and node->dtype = OCT_F32 after checking that a sample has at most 2^31-1 elements, none of the
- * dimensions empty. */
+/* Sets node->shape and node->dtype = OCT_F32 after checking that a sample has at most 2^31-1 elements, none
+ * of the dimensions empty. */
 OCT_MUST_USE oct_status oct_rule_output(const oct_graph *graph, oct_node *node, oct_shape shape);
 /* The output is shaped like input 0, which holds floats. */
 OCT_MUST_USE oct_status oct_rule_same(const oct_graph *graph, oct_node *node);
 
-/* Output length of a window along one axis; <= 0 when the window does not fit. */
-int64_t oct_window_outputs(int64_t size, int64_t before, int64_t after, int64_t kernel, int64_t stride,
-                           int64_t dilation);
+/* Windows that slide along one axis of x. */
+typedef struct oct_window_axis {
+    const char *name; /* "height" */
+    int32_t size, before, after, kernel, stride, dilation;
+} oct_window_axis;
+/* *outputs = how many there are, at least 1. The padded length must fit an int. */
+OCT_MUST_USE oct_status oct_rule_window(const oct_graph *graph, const oct_node *node,
+                                        const oct_window_axis *axis, int32_t *outputs);
 
 /* --- sizes --- */
 
-/* Elements of a node's output for a batch; nodes without a batch dimension have the same number for any batch. */
+/* Elements of a node's output for a batch; nodes without a batch dimension have the same number for any
+ * batch. */
 size_t oct_node_elements(const oct_node *node, int batch);
 static inline int oct_last_dim(const oct_node *node)
 {
@@ -45,8 +52,8 @@ static inline const oct_node *oct_unit_node(const oct_graph *graph, const oct_un
     return graph->nodes[unit->last];
 }
 
-/* Cuts a block of memory into 64-byte aligned pieces. With base NULL it only counts, so that the size of a scratch
- * area and its layout come from one function; `used` sticks at SIZE_MAX on overflow. */
+/* Cuts a block of memory into 64-byte aligned pieces. With base NULL it only counts, so that the size of a
+ * scratch area and its layout come from one function; `used` sticks at SIZE_MAX on overflow. */
 typedef struct oct_carve {
     char *base;
     size_t used;
@@ -84,7 +91,8 @@ void oct_copy_or_add(const oct_f32_kernels *f32, float *to, const float *from, s
 typedef struct oct_conv_geometry {
     int in_h, in_w, in_c, out_h, out_w, out_c;
     int kernel_h, kernel_w, stride_h, stride_w, dilation_h, dilation_w, pad_top, pad_left;
-    int groups, group_in, group_out; /* channels of one group; depthwise: groups 1, group_in = group_out = channels */
+    int groups, group_in,
+        group_out; /* channels of one group; depthwise: groups 1, group_in = group_out = channels */
     bool depthwise;
     bool pointwise; /* 1x1, stride 1, no padding: the pixels of all images form one long row */
 } oct_conv_geometry;
@@ -96,10 +104,10 @@ typedef struct oct_window {
 } oct_window;
 /* Elements of the buffer that oct_window_read needs; 0 when the image can be read where it is. */
 size_t oct_window_size(const oct_window *window, int height, int width, int channels);
-/* First element of the window and its row stride: in the image itself when there is nothing to pad, else in `buffer`,
- * which is filled. */
-const float *oct_window_read(float *buffer, ptrdiff_t *row, const float *image, const oct_window *window, int height,
-                             int width, int channels);
+/* First element of the window and its row stride: in the image itself when there is nothing to pad, else in
+ * `buffer`, which is filled. */
+const float *oct_window_read(float *buffer, ptrdiff_t *row, const float *image, const oct_window *window,
+                             int height, int width, int channels);
 /* Window of x that output rows [first, last) read. */
 oct_window oct_conv_window(const oct_conv_geometry *g, int first, int last);
 
@@ -110,7 +118,8 @@ size_t oct_conv_forward_scratch(const oct_conv_geometry *g, int threads);
 oct_status oct_conv_backward(oct_step *step, const oct_conv_geometry *g);
 size_t oct_conv_backward_scratch(const oct_conv_geometry *g, int batch, int threads);
 
-/* Gradient towards x (ops_conv_dx.c): a convolution of dy with flipped, transposed weights, one per stride phase. */
+/* Gradient towards x (ops_conv_dx.c): a convolution of dy with flipped, transposed weights, one per stride
+ * phase. */
 typedef struct oct_conv_dx {
     const oct_f32_kernels *f32;
     const oct_conv_geometry *g;
@@ -119,7 +128,7 @@ typedef struct oct_conv_dx {
     int accumulate;
     const float *dy;
     float *dx;
-    float *packed;       /* oct_conv_dx_packed_size elements, 64-byte aligned */
+    float *packed; /* oct_conv_dx_packed_size elements, 64-byte aligned */
 } oct_conv_dx;
 size_t oct_conv_dx_packed_size(const oct_conv_geometry *g);
 /* Fills window and some_untouched; the other fields are the caller's. */

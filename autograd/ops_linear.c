@@ -17,9 +17,22 @@ static oct_conv_geometry geometry_of(const oct_node *linear, const oct_node *inp
 {
     int inputs = input->shape.dim[1], outputs = linear->shape.dim[1];
     return (oct_conv_geometry){
-        .in_h = 1, .in_w = 1, .in_c = inputs, .out_h = 1, .out_w = 1, .out_c = outputs,
-        .kernel_h = 1, .kernel_w = 1, .stride_h = 1, .stride_w = 1, .dilation_h = 1, .dilation_w = 1,
-        .groups = 1, .group_in = inputs, .group_out = outputs, .pointwise = true,
+        .in_h = 1,
+        .in_w = 1,
+        .in_c = inputs,
+        .out_h = 1,
+        .out_w = 1,
+        .out_c = outputs,
+        .kernel_h = 1,
+        .kernel_w = 1,
+        .stride_h = 1,
+        .stride_w = 1,
+        .dilation_h = 1,
+        .dilation_w = 1,
+        .groups = 1,
+        .group_in = inputs,
+        .group_out = outputs,
+        .pointwise = true,
     };
 }
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause
- * softmax_cross_entropy and mean_squared_error: scalar losses. All arithmetic is in double; partial sums belong to a
- * fixed number of samples or elements and are added in order.
+ * softmax_cross_entropy and mean_squared_error: scalar losses. All arithmetic is in double; partial sums
+ * belong to a fixed number of samples or elements and are added in order.
  */
 #include "autograd/ops_internal.h"
 
@@ -23,8 +23,9 @@ static oct_status cross_entropy_infer(const oct_graph *graph, oct_node *node)
     const oct_node *label = oct_node_input(graph, node, 1);
     if (label->dtype != OCT_I32 || label->shape.rank != 1 || label->shape.dim[0] != OCT_BATCH) {
         char found[OCT_SHAPE_TEXT];
-        return oct_rule_fail(graph, node, OCT_ERR_SHAPE, "input 1 (label '%s') has shape %s%s, expected [N] of i32",
-                             label->name, oct_shape_text(found, &label->shape),
+        return oct_rule_fail(graph, node, OCT_ERR_SHAPE,
+                             "input 1 (label '%s') has shape %s%s, expected [N] of i32", label->name,
+                             oct_shape_text(found, &label->shape),
                              label->dtype == OCT_I32 ? "" : " and other elements than i32");
     }
     return oct_rule_output(graph, node, (oct_shape){.rank = 0});
@@ -47,10 +48,12 @@ typedef struct entropy_job {
 static entropy_job make_entropy_job(const oct_step *step)
 {
     const oct_cross_entropy_attrs *a = (const oct_cross_entropy_attrs *)step->node->attrs;
-    return (entropy_job){.x = (const float *)step->in[0]->data, .label = (const int32_t *)step->in[1]->data,
+    return (entropy_job){.x = (const float *)step->in[0]->data,
+                         .label = (const int32_t *)step->in[1]->data,
                          .batch = (size_t)step->batch,
                          .classes = (size_t)oct_last_dim(oct_node_input(step->graph, step->node, 0)),
-                         .smoothing = (double)a->smoothing, .ignore = a->ignore};
+                         .smoothing = (double)a->smoothing,
+                         .ignore = a->ignore};
 }
 
 static size_t labelled_samples(const entropy_job *job)
@@ -66,7 +69,8 @@ static size_t item_end(const entropy_job *job, int64_t item)
     return end < job->batch ? end : job->batch;
 }
 
-/* Loss of one sample: with weights t that sum to 1,  -sum t_k log softmax(x)_k = log sum exp(x) - sum t_k x_k. */
+/* Loss of one sample: with weights t that sum to 1,  -sum t_k log softmax(x)_k = log sum exp(x) - sum t_k
+ * x_k. */
 static double sample_loss(const entropy_job *job, size_t n)
 {
     const float *x = job->x + n * job->classes;
@@ -159,7 +163,8 @@ static size_t entropy_saved(const oct_graph *graph, const oct_unit *unit, int ba
     return (size_t)batch * sizeof(double);
 }
 
-static size_t entropy_scratch(const oct_graph *graph, const oct_unit *unit, int batch, int threads, bool backward)
+static size_t entropy_scratch(const oct_graph *graph, const oct_unit *unit, int batch, int threads,
+                              bool backward)
 {
     (void)graph;
     (void)unit;
@@ -168,7 +173,8 @@ static size_t entropy_scratch(const oct_graph *graph, const oct_unit *unit, int 
 }
 
 /* Softmax of sample n into p. */
-static void reference_softmax(const oct_ref *ref, size_t n, size_t classes, size_t k, double *p, double *log_p)
+static void reference_softmax(const oct_ref *ref, size_t n, size_t classes, size_t k, double *p,
+                              double *log_p)
 {
     const double *x = ref->in[0] + n * classes;
     double largest = x[0], total = 0.0;
@@ -262,7 +268,8 @@ typedef struct squared_job {
 
 static squared_job make_squared_job(const oct_step *step)
 {
-    return (squared_job){.x = (const float *)step->in[0]->data, .target = (const float *)step->in[1]->data,
+    return (squared_job){.x = (const float *)step->in[0]->data,
+                         .target = (const float *)step->in[1]->data,
                          .n = oct_node_elements(oct_node_input(step->graph, step->node, 0), step->batch),
                          .partial = (double *)step->scratch};
 }
@@ -318,7 +325,8 @@ static oct_status squared_backward(oct_step *step)
     return OCT_OK;
 }
 
-static size_t squared_scratch(const oct_graph *graph, const oct_unit *unit, int batch, int threads, bool backward)
+static size_t squared_scratch(const oct_graph *graph, const oct_unit *unit, int batch, int threads,
+                              bool backward)
 {
     (void)threads;
     size_t n = oct_node_elements(oct_node_input(graph, oct_unit_node(graph, unit), 0), batch);

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause
  * batch_norm (Ioffe & Szegedy, 2015), alone and with an addition and an activation behind it (fuse_float.c).
  *
- * Statistics are sums in double over at most 32 chunks of rows (a row is one position: all its channels), the chunks
- * added in order.
+ * Statistics are sums in double over at most 32 chunks of rows (a row is one position: all its channels), the
+ * chunks added in order.
  */
 #include "autograd/ops_internal.h"
 
@@ -10,9 +10,13 @@
 #include <stddef.h>
 #include <string.h>
 
+#include "autograd/base/memory.h"
 #include "autograd/base/par.h"
 
-enum { BN_CHUNKS = 32, BN_BLOCK = 8192 /* elements that are worked on while they are in the first-level cache */ };
+enum {
+    BN_CHUNKS = 32,
+    BN_BLOCK = 8192 /* elements that are worked on while they are in the first-level cache */
+};
 enum { BN_X, BN_GAMMA, BN_BETA, BN_MEAN, BN_VAR };
 
 static oct_status batch_norm_infer(const oct_graph *graph, oct_node *node)
@@ -20,8 +24,8 @@ static oct_status batch_norm_infer(const oct_graph *graph, oct_node *node)
     const oct_batch_norm_attrs *a = (const oct_batch_norm_attrs *)node->attrs;
     if (!(a->eps > 0.0f && isfinite(a->eps)) || !(a->momentum >= 0.0f && a->momentum <= 1.0f)) {
         return oct_rule_fail(graph, node, OCT_ERR_ARGUMENT,
-                             "eps is %g and momentum %g, expected eps > 0 and momentum in [0, 1]", (double)a->eps,
-                             (double)a->momentum);
+                             "eps is %g and momentum %g, expected eps > 0 and momentum in [0, 1]",
+                             (double)a->eps, (double)a->momentum);
     }
     const oct_shape *x = &oct_node_input(graph, node, BN_X)->shape;
     if (x->rank < 2) OCT_TRY(oct_rule_rank(graph, node, BN_X, "x", 2, "[N,...,C]"));
@@ -33,8 +37,9 @@ static oct_status batch_norm_infer(const oct_graph *graph, oct_node *node)
     for (int i = BN_MEAN; i <= BN_VAR; i++) {
         const oct_node *buffer = oct_node_input(graph, node, i);
         if (buffer->kind != OCT_NODE_BUFFER) {
-            return oct_rule_fail(graph, node, OCT_ERR_ARGUMENT, "input %d (%s '%s') is not a buffer, expected one", i,
-                                 roles[i], buffer->name);
+            return oct_rule_fail(graph, node, OCT_ERR_ARGUMENT,
+                                 "input %d (%s '%s') is not a buffer, expected one", i, roles[i],
+                                 buffer->name);
         }
     }
     return oct_rule_same(graph, node);
@@ -81,7 +86,10 @@ size_t oct_bn_scratch(int channels, bool backward)
 
 static bn_job bn_job_make(oct_step *step, const oct_bn_task *task, bool backward)
 {
-    bn_job job = {.f32 = step->f32, .channels = oct_last_dim(task->bn), .lo = task->lo, .hi = task->hi,
+    bn_job job = {.f32 = step->f32,
+                  .channels = oct_last_dim(task->bn),
+                  .lo = task->lo,
+                  .hi = task->hi,
                   .x = (const float *)step->in[BN_X]->data};
     bn_memory(&job, job.channels, backward, step->scratch);
     job.rows = oct_node_elements(task->bn, step->batch) / (size_t)job.channels;
@@ -108,8 +116,8 @@ static void sums_chunk(void *arg, int64_t chunk, int thread)
     clear_partials(job, chunk);
     size_t n = (size_t)job->channels, first = oct_chunk_border(job->rows, job->chunks, chunk);
     size_t rows = oct_chunk_border(job->rows, job->chunks, chunk + 1) - first;
-    job->f32->channel_sums(job->sum + (size_t)chunk * n, job->dot + (size_t)chunk * n, job->x + first * n, rows,
-                           job->channels);
+    job->f32->channel_sums(job->sum + (size_t)chunk * n, job->dot + (size_t)chunk * n, job->x + first * n,
+                           rows, job->channels);
 }
 
 static void apply_chunk(void *arg, int64_t chunk, int thread)
@@ -117,9 +125,10 @@ static void apply_chunk(void *arg, int64_t chunk, int thread)
     (void)thread;
     const bn_job *job = (const bn_job *)arg;
     size_t first = oct_chunk_border(job->rows, job->chunks, chunk);
-    size_t rows = oct_chunk_border(job->rows, job->chunks, chunk + 1) - first, at = first * (size_t)job->channels;
-    job->f32->affine_clamp(job->y + at, job->x + at, job->a, job->b, job->residual ? job->residual + at : NULL, rows,
-                           job->channels, job->lo, job->hi);
+    size_t rows = oct_chunk_border(job->rows, job->chunks, chunk + 1) - first,
+           at = first * (size_t)job->channels;
+    job->f32->affine_clamp(job->y + at, job->x + at, job->a, job->b,
+                           job->residual ? job->residual + at : NULL, rows, job->channels, job->lo, job->hi);
 }
 
 /* Sum of one channel over the chunks. */
@@ -138,7 +147,8 @@ static void batch_statistics(const bn_job *job, const oct_batch_norm_attrs *attr
     *mean = combined(job, job->sum, c) / m;
     *var = combined(job, job->dot, c) / m - *mean * *mean;
     if (*var < 0.0) *var = 0.0;
-    float *running_mean = (float *)step->in[BN_MEAN]->data + c, *running_var = (float *)step->in[BN_VAR]->data + c;
+    float *running_mean = (float *)step->in[BN_MEAN]->data + c,
+          *running_var = (float *)step->in[BN_VAR]->data + c;
     double momentum = (double)attrs->momentum;
     *running_mean = (float)((double)*running_mean + momentum * (*mean - (double)*running_mean));
     *running_var = (float)((double)*running_var + momentum * (*var * m / (m - 1.0) - (double)*running_var));
@@ -150,12 +160,15 @@ oct_status oct_bn_forward(oct_step *step, const oct_bn_task *task)
     bn_job job = bn_job_make(step, task, false);
     bool live = uses_batch_statistics(step->run);
     if (live && job.rows < 2) {
-        return oct_rule_fail(step->graph, task->bn, OCT_ERR_SHAPE,
-                             "1 position per channel (batch %d), expected at least 2 to train with batch statistics; "
-                             "use a larger batch or freeze batch norm", step->batch);
+        return oct_rule_fail(
+            step->graph, task->bn, OCT_ERR_SHAPE,
+            "1 position per channel (batch %d), expected at least 2 to train with batch statistics; "
+            "use a larger batch or freeze batch norm",
+            step->batch);
     }
     if (live) oct_parallel_for(step->ctx->threads, job.chunks, sums_chunk, &job);
-    const float *gamma = (const float *)step->in[BN_GAMMA]->data, *beta = (const float *)step->in[BN_BETA]->data;
+    const float *gamma = (const float *)step->in[BN_GAMMA]->data,
+                *beta = (const float *)step->in[BN_BETA]->data;
     double *saved = step->run->mode == OCT_TRAIN ? (double *)step->saved : NULL;
     size_t channels = (size_t)job.channels;
     for (size_t c = 0; c < channels; c++) {
@@ -177,7 +190,8 @@ oct_status oct_bn_forward(oct_step *step, const oct_bn_task *task)
     return OCT_OK;
 }
 
-/* dz = masked dy, and its sums; with a gradient of the residual to add to, block by block while dz is in the cache. */
+/* dz = masked dy, and its sums; with a gradient of the residual to add to, block by block while dz is in the
+ * cache. */
 static void backward_sums_chunk(void *arg, int64_t chunk, int thread)
 {
     (void)thread;
@@ -190,8 +204,9 @@ static void backward_sums_chunk(void *arg, int64_t chunk, int thread)
     size_t block = job->d_residual ? BN_BLOCK / n + 1 : last - first;
     for (size_t row = first; row < last; row += block) {
         size_t rows = last - row < block ? last - row : block, at = row * n;
-        job->f32->bn_backward_sums(sum, dot, job->dz + at, job->dy + at, job->y_mask ? job->y_mask + at : NULL, job->lo,
-                                   job->hi, job->x + at, job->a, rows, job->channels);
+        job->f32->bn_backward_sums(sum, dot, job->dz + at, job->dy + at,
+                                   job->y_mask ? job->y_mask + at : NULL, job->lo, job->hi, job->x + at,
+                                   job->a, rows, job->channels);
         if (job->d_residual) {
             job->f32->add(job->d_residual + at, job->d_residual + at, job->dz + at, rows * n);
         }
@@ -203,9 +218,10 @@ static void backward_apply_chunk(void *arg, int64_t chunk, int thread)
     (void)thread;
     const bn_job *job = (const bn_job *)arg;
     size_t first = oct_chunk_border(job->rows, job->chunks, chunk);
-    size_t rows = oct_chunk_border(job->rows, job->chunks, chunk + 1) - first, at = first * (size_t)job->channels;
-    job->f32->bn_backward_apply(job->dx + at, job->dz + at, job->x + at, job->a, job->b, job->c, rows, job->channels,
-                                job->accumulate);
+    size_t rows = oct_chunk_border(job->rows, job->chunks, chunk + 1) - first,
+           at = first * (size_t)job->channels;
+    job->f32->bn_backward_apply(job->dx + at, job->dz + at, job->x + at, job->a, job->b, job->c, rows,
+                                job->channels, job->accumulate);
 }
 
 static void add_gradient(oct_step *step, int i, size_t c, double value)
@@ -216,7 +232,8 @@ static void add_gradient(oct_step *step, int i, size_t c, double value)
 }
 
 /* From sums to the gradients of gamma and beta and to the coefficients of dx = dz*a + x*b + c:
- *   dx = gamma*r*(dz - mean(dz) - xhat*mean(dz*xhat)),  xhat = (x - mean)*r;  statistics that are frozen: gamma*r*dz */
+ *   dx = gamma*r*(dz - mean(dz) - xhat*mean(dz*xhat)),  xhat = (x - mean)*r;  statistics that are frozen:
+ * gamma*r*dz */
 static void backward_coefficients(oct_step *step, bn_job *job, bool live)
 {
     const double *saved = (const double *)step->saved;
@@ -318,30 +335,37 @@ static statistics reference_statistics(const oct_ref *ref, size_t rows, size_t c
 static oct_status reference_forward(oct_ref *ref)
 {
     const oct_batch_norm_attrs *attrs = (const oct_batch_norm_attrs *)ref->node->attrs;
-    size_t channels = (size_t)oct_last_dim(ref->node), rows = oct_node_elements(ref->node, ref->batch) / channels;
+    size_t channels = (size_t)oct_last_dim(ref->node),
+           rows = oct_node_elements(ref->node, ref->batch) / channels;
     bool live = uses_batch_statistics(ref->run);
     if (live && rows < 2) {
-        return oct_fail(&ref->ctx->error, OCT_ERR_SHAPE,
-                        "batch_norm '%s': 1 position per channel, expected at least 2 to train with batch statistics",
-                        ref->node->name);
+        return oct_fail(
+            &ref->ctx->error, OCT_ERR_SHAPE,
+            "batch_norm '%s': 1 position per channel, expected at least 2 to train with batch statistics",
+            ref->node->name);
     }
-    for (size_t c = 0; c < channels; c++) {
-        statistics s = reference_statistics(ref, rows, channels, c);
-        for (size_t n = 0; n < rows; n++) {
-            size_t e = n * channels + c;
-            ref->out[e] = (ref->in[BN_X][e] - s.mean) * s.inverse * ref->in[BN_GAMMA][c] + ref->in[BN_BETA][c];
-        }
-        if (!live) continue;
-        double momentum = (double)attrs->momentum, unbiased = s.var * (double)rows / ((double)rows - 1.0);
-        ref->in[BN_MEAN][c] = (1.0 - momentum) * ref->in[BN_MEAN][c] + momentum * s.mean;
+    statistics *all = (statistics *)oct_alloc(channels, sizeof *all);
+    if (!all) return oct_out_of_memory(ref->ctx, "statistics of batch norm in the reference executor");
+    for (size_t c = 0; c < channels; c++) all[c] = reference_statistics(ref, rows, channels, c);
+    for (size_t e = 0; e < rows * channels; e++) {
+        const statistics *s = &all[e % channels];
+        size_t c = e % channels;
+        ref->out[e] = (ref->in[BN_X][e] - s->mean) * s->inverse * ref->in[BN_GAMMA][c] + ref->in[BN_BETA][c];
+    }
+    for (size_t c = 0; live && c < channels; c++) {
+        double momentum = (double)attrs->momentum,
+               unbiased = all[c].var * (double)rows / ((double)rows - 1.0);
+        ref->in[BN_MEAN][c] = (1.0 - momentum) * ref->in[BN_MEAN][c] + momentum * all[c].mean;
         ref->in[BN_VAR][c] = (1.0 - momentum) * ref->in[BN_VAR][c] + momentum * unbiased;
     }
+    oct_free(all);
     return OCT_OK;
 }
 
 static oct_status reference_backward(oct_ref *ref)
 {
-    size_t channels = (size_t)oct_last_dim(ref->node), rows = oct_node_elements(ref->node, ref->batch) / channels;
+    size_t channels = (size_t)oct_last_dim(ref->node),
+           rows = oct_node_elements(ref->node, ref->batch) / channels;
     bool live = uses_batch_statistics(ref->run);
     for (size_t c = 0; c < channels; c++) {
         statistics s = reference_statistics(ref, rows, channels, c);

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause
- * max_pool, average_pool, global_average_pool. One image is one item of work; the inner loops run over channels.
+ * max_pool, average_pool, global_average_pool. One image is one item of work; the inner loops run over
+ * channels.
  */
 #include "autograd/ops_internal.h"
 
@@ -13,15 +14,18 @@ static oct_status pool_attrs_check(const oct_graph *graph, const oct_node *node,
 {
     for (int i = 0; i < 2; i++) {
         if (a->kernel[i] < 1 || a->stride[i] < 1) {
-            return oct_rule_fail(graph, node, OCT_ERR_ARGUMENT, "kernel %dx%d, stride %dx%d: expected all >= 1",
-                                 a->kernel[0], a->kernel[1], a->stride[0], a->stride[1]);
+            return oct_rule_fail(graph, node, OCT_ERR_ARGUMENT,
+                                 "kernel %dx%d, stride %dx%d: expected all >= 1", a->kernel[0], a->kernel[1],
+                                 a->stride[0], a->stride[1]);
         }
     }
     for (int i = 0; i < 4; i++) {
         if (a->pad[i] < 0 || a->pad[i] >= a->kernel[i % 2]) {
-            return oct_rule_fail(graph, node, OCT_ERR_ARGUMENT, "padding (top, left, bottom, right) is %d,%d,%d,%d, "
-                                 "expected 0 <= padding < kernel %dx%d, so that no window lies in the padding",
-                                 a->pad[0], a->pad[1], a->pad[2], a->pad[3], a->kernel[0], a->kernel[1]);
+            return oct_rule_fail(
+                graph, node, OCT_ERR_ARGUMENT,
+                "padding (top, left, bottom, right) is %d,%d,%d,%d, "
+                "expected 0 <= padding < kernel %dx%d, so that no window lies in the padding",
+                a->pad[0], a->pad[1], a->pad[2], a->pad[3], a->kernel[0], a->kernel[1]);
         }
     }
     return OCT_OK;
@@ -33,16 +37,13 @@ static oct_status pool_infer(const oct_graph *graph, oct_node *node)
     OCT_TRY(pool_attrs_check(graph, node, a));
     OCT_TRY(oct_rule_rank(graph, node, 0, "x", 4, "[N,H,W,C]"));
     const oct_shape *x = &oct_node_input(graph, node, 0)->shape;
-    int64_t size[2];
+    int32_t size[2];
     for (int i = 0; i < 2; i++) {
-        size[i] = oct_window_outputs(x->dim[1 + i], a->pad[i], a->pad[2 + i], a->kernel[i], a->stride[i], 1);
-        if (size[i] < 1 || size[i] > INT32_MAX) {
-            return oct_rule_fail(graph, node, OCT_ERR_SHAPE,
-                                 "a kernel of %d does not fit the %s of x with padding, %lld pixels", a->kernel[i],
-                                 i ? "width" : "height", (long long)x->dim[1 + i] + a->pad[i] + a->pad[2 + i]);
-        }
+        const oct_window_axis axis = {i ? "width" : "height", x->dim[1 + i], a->pad[i], a->pad[2 + i],
+                                      a->kernel[i],           a->stride[i],  1};
+        OCT_TRY(oct_rule_window(graph, node, &axis, &size[i]));
     }
-    return oct_rule_output(graph, node, OCT_SHAPE(OCT_BATCH, (int32_t)size[0], (int32_t)size[1], x->dim[3]));
+    return oct_rule_output(graph, node, OCT_SHAPE(OCT_BATCH, size[0], size[1], x->dim[3]));
 }
 
 /* --- windows --- */
@@ -58,8 +59,12 @@ typedef struct pool_job {
 static pool_job make_job(const oct_node *node, const oct_node *in)
 {
     const oct_shape *x = &in->shape, *y = &node->shape;
-    return (pool_job){.a = (const oct_pool_attrs *)node->attrs, .in_h = x->dim[1], .in_w = x->dim[2],
-                      .out_h = y->dim[1], .out_w = y->dim[2], .channels = x->dim[3]};
+    return (pool_job){.a = (const oct_pool_attrs *)node->attrs,
+                      .in_h = x->dim[1],
+                      .in_w = x->dim[2],
+                      .out_h = y->dim[1],
+                      .out_w = y->dim[2],
+                      .channels = x->dim[3]};
 }
 
 /* Rows [h0, h1) and columns [w0, w1) of the image under output pixel (p, q); never empty. */
@@ -131,7 +136,8 @@ static void max_pixel(const pool_job *job, size_t image, const window *v, size_t
 /* The first largest element of a window is found again, for a block of channels at a time, then gets dy. */
 enum { MAX_BLOCK = 64 };
 
-static void max_backward_block(const pool_job *job, const float *x, float *dx, const window *v, const float *dy, int n)
+static void max_backward_block(const pool_job *job, const float *x, float *dx, const window *v,
+                               const float *dy, int n)
 {
     float best[MAX_BLOCK];
     int32_t where[MAX_BLOCK], tap = 0;
@@ -338,7 +344,9 @@ const oct_op oct_op_max_pool = {
     .min_inputs = 1,
     .max_inputs = 1,
     .infer = pool_infer,
-    .exec = {.name = "max_pool", .forward = pool_forward, .backward = pool_backward,
+    .exec = {.name = "max_pool",
+             .forward = pool_forward,
+             .backward = pool_backward,
              .backward_reads = OCT_READS_INPUT(0)},
     .reference = {.forward = pool_reference_forward, .backward = pool_reference_backward, .keeps_grid = true},
 };
@@ -376,8 +384,11 @@ typedef struct global_job {
 static global_job make_global_job(const oct_step *step)
 {
     const oct_shape *x = &oct_node_input(step->graph, step->node, 0)->shape;
-    return (global_job){.f32 = step->f32, .pixels = (size_t)x->dim[1] * (size_t)x->dim[2], .channels = x->dim[3],
-                        .accumulate = step->accumulate[0], .sums = (double *)step->scratch};
+    return (global_job){.f32 = step->f32,
+                        .pixels = (size_t)x->dim[1] * (size_t)x->dim[2],
+                        .channels = x->dim[3],
+                        .accumulate = step->accumulate[0],
+                        .sums = (double *)step->scratch};
 }
 
 static void global_item(void *arg, int64_t image, int thread)
@@ -422,7 +433,8 @@ static oct_status global_backward(oct_step *step)
     return OCT_OK;
 }
 
-static size_t global_scratch(const oct_graph *graph, const oct_unit *unit, int batch, int threads, bool backward)
+static size_t global_scratch(const oct_graph *graph, const oct_unit *unit, int batch, int threads,
+                             bool backward)
 {
     (void)batch;
     oct_carve carve = {0};

@@ -50,8 +50,8 @@ static void concat_item(void *arg, int64_t item, int thread)
     for (int i = 0; i < step->input_count; i++) {
         size_t n = (size_t)oct_last_dim(oct_node_input(step->graph, step->node, i));
         for (size_t row = first; row < last && !job->backward; row++) {
-            memcpy((float *)step->out->data + row * job->width + at, (const float *)step->in[i]->data + row * n,
-                   n * sizeof(float));
+            memcpy((float *)step->out->data + row * job->width + at,
+                   (const float *)step->in[i]->data + row * n, n * sizeof(float));
         }
         for (size_t row = first; row < last && job->backward && step->d_in[i]; row++) {
             oct_copy_or_add(step->f32, (float *)step->d_in[i]->data + row * n,
@@ -65,7 +65,8 @@ static oct_status concat_run(oct_step *step, bool backward)
 {
     concat_job job = {.step = step, .width = (size_t)oct_last_dim(step->node), .backward = backward};
     job.rows = oct_node_elements(step->node, step->batch) / job.width;
-    oct_parallel_for(step->ctx->threads, (int64_t)((job.rows + CONCAT_ROWS - 1) / CONCAT_ROWS), concat_item, &job);
+    oct_parallel_for(step->ctx->threads, (int64_t)((job.rows + CONCAT_ROWS - 1) / CONCAT_ROWS), concat_item,
+                     &job);
     return OCT_OK;
 }
 
@@ -122,7 +123,8 @@ static oct_status flatten_infer(const oct_graph *graph, oct_node *node)
 {
     OCT_TRY(oct_rule_float(graph, node, 0, "x"));
     const oct_shape *x = &oct_node_input(graph, node, 0)->shape;
-    if (x->rank < 2 || x->dim[0] != OCT_BATCH) OCT_TRY(oct_rule_rank(graph, node, 0, "x", OCT_MAX_RANK, "[N,...]"));
+    if (x->rank < 2 || x->dim[0] != OCT_BATCH)
+        OCT_TRY(oct_rule_rank(graph, node, 0, "x", OCT_MAX_RANK, "[N,...]"));
     return oct_rule_output(graph, node, OCT_SHAPE(OCT_BATCH, (int32_t)oct_shape_sample(x)));
 }
 
@@ -157,7 +159,9 @@ const oct_op oct_op_flatten = {
     .max_inputs = 1,
     .infer = flatten_infer,
     .exec = {.name = "flatten", .backward = flatten_backward, .inplace_backward = true, .view = true},
-    .reference = {.forward = flatten_reference_forward, .backward = flatten_reference_backward, .keeps_grid = true},
+    .reference = {.forward = flatten_reference_forward,
+                  .backward = flatten_reference_backward,
+                  .keeps_grid = true},
 };
 
 /* --- normalize --- */
@@ -173,13 +177,15 @@ static oct_status normalize_infer(const oct_graph *graph, oct_node *node)
     if (x->shape.rank < 2 || channels > NORMALIZE_CHANNELS) {
         char found[OCT_SHAPE_TEXT];
         return oct_rule_fail(graph, node, OCT_ERR_SHAPE,
-                             "input 0 (x '%s') has shape %s, expected [N,...,C] with at most %d channels", x->name,
-                             oct_shape_text(found, &x->shape), NORMALIZE_CHANNELS);
+                             "input 0 (x '%s') has shape %s, expected [N,...,C] with at most %d channels",
+                             x->name, oct_shape_text(found, &x->shape), NORMALIZE_CHANNELS);
     }
     for (int c = 0; c < channels; c++) {
         if (!isfinite(a->mean[c]) || !isfinite(a->scale[c])) {
-            return oct_rule_fail(graph, node, OCT_ERR_ARGUMENT, "mean and scale of channel %d are %g and %g, expected "
-                                 "finite numbers", c, (double)a->mean[c], (double)a->scale[c]);
+            return oct_rule_fail(graph, node, OCT_ERR_ARGUMENT,
+                                 "mean and scale of channel %d are %g and %g, expected "
+                                 "finite numbers",
+                                 c, (double)a->mean[c], (double)a->scale[c]);
         }
     }
     return oct_rule_output(graph, node, x->shape);
@@ -277,13 +283,14 @@ static oct_status normalize_forward(oct_step *step)
 static oct_status normalize_backward(oct_step *step)
 {
     if (!step->d_in[0]) return OCT_OK;
-    normalize_job job = {.from = step->d_out->data, .to = (float *)step->d_in[0]->data,
-                         .accumulate = step->accumulate[0]};
+    normalize_job job = {
+        .from = step->d_out->data, .to = (float *)step->d_in[0]->data, .accumulate = step->accumulate[0]};
     normalize_run(step, &job, normalize_gradient);
     return OCT_OK;
 }
 
-/* Rounded to float as the op's definition says: the value that a quantizer behind it sees is that of the plan. */
+/* Rounded to float as the op's definition says: the value that a quantizer behind it sees is that of the
+ * plan. */
 static oct_status normalize_reference_forward(oct_ref *ref)
 {
     const oct_normalize_attrs *a = (const oct_normalize_attrs *)ref->node->attrs;
@@ -318,7 +325,9 @@ const oct_op oct_op_normalize = {
     .min_inputs = 1,
     .max_inputs = 1,
     .infer = normalize_infer,
-    .exec = {.name = "normalize", .forward = normalize_forward, .backward = normalize_backward,
+    .exec = {.name = "normalize",
+             .forward = normalize_forward,
+             .backward = normalize_backward,
              .accepts_codes = OCT_READS_INPUT(0)},
     .reference = {.forward = normalize_reference_forward, .backward = normalize_reference_backward},
 };

@@ -253,7 +253,7 @@ oct_status oct_graph_text_parse(oct_graph_text *text, const char *json, oct_erro
         size_t count = oct_shape_sample(&r->shape);
         elements += count;
         if (!count || elements > INT32_MAX)
-            return node_error(error, r->name, "expected a shape of at least one and, with all others, at most 2^31-1 elements");
+            return node_error(error, r->name, "expected 1..2^31-1 elements, those of the nodes before it included");
     }
     return index_ids(text, error);
 }

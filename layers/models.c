@@ -105,8 +105,9 @@ static oct_status check_options(const oct_model_options *o, oct_error *error)
 {
     if (o->height < 1 || o->width < 1 || o->channels < 1 || o->channels > 4 || o->height > 1 << 14 ||
         o->width > 1 << 14)
-        return oct_fail(error, OCT_ERR_ARGUMENT, "model: expected an image of 1..16384 pixels and 1..4 channels, got %dx%dx%d",
-                        o->height, o->width, o->channels);
+        return oct_fail(error, OCT_ERR_ARGUMENT,
+                        "model: expected an image of 1..16384 pixels a side and 1..4 channels, got %dx%dx%d", o->height,
+                        o->width, o->channels);
     if (o->classes < 2)
         return oct_fail(error, OCT_ERR_ARGUMENT, "model: expected at least 2 classes, got %d", o->classes);
     return OCT_OK;

@@ -3,9 +3,9 @@
  *
  *   image u8 [N,H,W,C] -> "normalize" -> network -> logits "head" [N,classes] -> "loss" with "label" i32 [N]
  *
- *   resnet8       MLPerf Tiny's image classifier (mlcommons/tiny): convolutions with bias, TensorFlow "same", batch norm
- *                 eps 1e-3 and momentum 0.01, no batch norm on the 1x1 shortcuts. 32x32x3, 10 classes: 78,666 parameters
- *                 with running statistics, 12.50 MMAC
+ *   resnet8       MLPerf Tiny's image classifier (mlcommons/tiny): convolutions with bias, TensorFlow "same", batch
+ *                 norm eps 1e-3 and momentum 0.01, no batch norm on the 1x1 shortcuts. 32x32x3, 10 classes: 78,666
+ *                 parameters with running statistics, 12.50 MMAC
  *   resnet20      He et al. 2016 for CIFAR; 1x1 projections with batch norm as shortcuts
  *   resnet18      He et al. 2016; form=imagenet (7x7 stride 2 and a max pool in front) or cifar (3x3 stride 1)
  *   mobilenetv1   Howard et al. 2017 as in MLPerf Tiny: convolutions with bias, batch norm eps 1e-3, momentum 0.01.

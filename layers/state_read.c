@@ -90,8 +90,9 @@ static oct_status open_dataset(reader *r, dataset *d, const char *name)
     if (!storage_is_plain(d->id)) return format_error(r, name, "expected one contiguous, unfiltered block");
     hsize_t stored = H5Dget_storage_size(d->id);
     if (!oct_size_mul(&d->bytes, (size_t)d->e.count, d->e.type_bytes) || stored != d->bytes)
-        return oct_fail(r->error, OCT_ERR_FORMAT, "%s: '%s': expected %llu elements of %zu bytes, the file holds %llu bytes",
-                        r->path, name, (unsigned long long)d->e.count, d->e.type_bytes, (unsigned long long)stored);
+        return oct_fail(r->error, OCT_ERR_FORMAT,
+                        "%s: '%s': expected %llu elements of %zu bytes, the file holds %llu bytes", r->path, name,
+                        (unsigned long long)d->e.count, d->e.type_bytes, (unsigned long long)stored);
     if (d->bytes > r->budget)
         return oct_fail(r->error, OCT_ERR_FORMAT, "%s: '%s': %zu bytes do not fit the file any more", r->path, name,
                         d->bytes);
@@ -196,8 +197,9 @@ static oct_status read_tensor(reader *r, const oct_state_tensor *t)
     for (int i = 0; i < d.e.rank && same; i++) same = d.e.dims[i] == (hsize_t)t->shape.dim[i];
     if (status == OCT_OK && !same) {
         char text[OCT_SHAPE_TEXT];
-        status = oct_fail(r->error, OCT_ERR_FORMAT, "%s: '%s': expected shape %s as in the graph, found %llu elements in %d dimensions",
-                          r->path, name, oct_shape_text(text, &t->shape), (unsigned long long)d.e.count, d.e.rank);
+        status = oct_fail(r->error, OCT_ERR_FORMAT,
+                          "%s: '%s': expected shape %s as in the graph, found %llu elements in %d dimensions", r->path,
+                          name, oct_shape_text(text, &t->shape), (unsigned long long)d.e.count, d.e.rank);
     }
     /* The state owns the values; its tensors are const to everybody but its maker. */
     if (status == OCT_OK) status = read_data(r, &d, name, H5T_NATIVE_FLOAT, (void *)(uintptr_t)t->data);

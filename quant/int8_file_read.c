@@ -91,18 +91,26 @@ static oct_status check_members(const reader *r, hid_t at, const char *const *kn
     return OCT_OK;
 }
 
+/* `exists` as HDF5 answers: negative when it could not find out. */
+static oct_status must_exist(const reader *r, htri_t exists, const char *name, const char *what)
+{
+    if (exists < 0) return read_error(r, name);
+    if (exists > 0) return OCT_OK;
+    return oct_fail(r->error, OCT_ERR_FORMAT, "%s: %s: '%s' is missing: expected a %s", r->path, r->object, name,
+                    what);
+}
+
 static oct_status open_group(const reader *r, hid_t *group, hid_t at, const char *name)
 {
     *group = -1;
-    if (H5Lexists(at, name, H5P_DEFAULT) <= 0) return bad(r, name, "is missing");
+    OCT_TRY(must_exist(r, H5Lexists(at, name, H5P_DEFAULT), name, "group"));
     *group = H5Gopen2(at, name, H5P_DEFAULT);
-    return *group < 0 ? bad(r, name, "is not a group") : OCT_OK;
+    return *group < 0 ? read_error(r, name) : OCT_OK;
 }
 
 static oct_status open_attribute(const reader *r, hid_t *attribute, hid_t at, const char *name, hsize_t *points)
 {
-    htri_t exists = H5Aexists(at, name);
-    if (exists <= 0) return bad(r, name, "is missing: expected an attribute");
+    OCT_TRY(must_exist(r, H5Aexists(at, name), name, "number or text attribute"));
     *attribute = H5Aopen(at, name, H5P_DEFAULT);
     if (*attribute < 0) return read_error(r, name);
     hid_t space = H5Aget_space(*attribute);
@@ -209,9 +217,9 @@ static bool is_stored_here(hid_t set)
 static oct_status open_dataset(const reader *r, hid_t *set, hid_t at, const char *name, hid_t file_type, int rank,
                                const hsize_t *dims)
 {
-    if (H5Lexists(at, name, H5P_DEFAULT) <= 0) return bad(r, name, "is missing: expected a dataset");
+    OCT_TRY(must_exist(r, H5Lexists(at, name, H5P_DEFAULT), name, "dataset"));
     *set = H5Dopen2(at, name, H5P_DEFAULT);
-    if (*set < 0) return bad(r, name, "is not a dataset");
+    if (*set < 0) return read_error(r, name);
     hid_t type = H5Dget_type(*set), space = H5Dget_space(*set);
     hsize_t found[4] = {0};
     bool fits = space >= 0 && H5Sget_simple_extent_ndims(space) == rank &&
@@ -325,9 +333,9 @@ static oct_status read_geometry(const reader *r, hid_t at, oct_int8_layer *l)
 /* First extent of a dataset that the shapes do not determine (table rows, number of exponents), at most `limit`. */
 static oct_status first_extent(const reader *r, hid_t at, const char *name, int *extent, int limit)
 {
-    if (H5Lexists(at, name, H5P_DEFAULT) <= 0) return bad(r, name, "is missing: expected a dataset");
+    OCT_TRY(must_exist(r, H5Lexists(at, name, H5P_DEFAULT), name, "dataset"));
     hid_t set = H5Dopen2(at, name, H5P_DEFAULT);
-    if (set < 0) return bad(r, name, "is not a dataset");
+    if (set < 0) return read_error(r, name);
     hid_t space = H5Dget_space(set);
     hsize_t dims[H5S_MAX_RANK] = {0};
     int rank = space < 0 ? -1 : H5Sget_simple_extent_dims(space, dims, NULL);
@@ -589,12 +597,15 @@ oct_status oct_int8_hdf5_read(oct_int8_spec *spec, uint64_t *checksum, oct_arena
     oct_hdf5_silence silence;
     *spec = (oct_int8_spec){0};
     oct_hdf5_silence_push(&silence);
-    hid_t file = H5Fopen(path, H5F_ACC_RDONLY, H5P_DEFAULT);
+    hid_t access = H5Pcreate(H5P_FILE_ACCESS), file = -1;
+    if (access >= 0 && H5Pset_fclose_degree(access, H5F_CLOSE_STRONG) >= 0)
+        file = H5Fopen(path, H5F_ACC_RDONLY, access);
     oct_status status = OCT_OK;
     if (file < 0 || H5Fget_filesize(file, &bytes) < 0) status = read_error(&r, "the file");
     budget = bytes < SIZE_MAX ? (size_t)bytes : SIZE_MAX;
     if (status == OCT_OK) status = read_model(&r, file, spec, checksum);
     if (file >= 0) H5Fclose(file);
+    if (access >= 0) H5Pclose(access);
     oct_hdf5_silence_pop(&silence);
     return status;
 }

@@ -1,9 +1,12 @@
 /* SPDX-License-Identifier: BSD-2-Clause
- * Spec -> HDF5 in memory (HDF5's core driver): a full disk is then an ordinary failed write of base/file.h.
+ * Spec -> HDF5 file.
  */
+#include <errno.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
+#include "autograd/base/file.h"
 #include "layers/state_hdf5.h"
 #include "quant/int8_file.h"
 #include "quant/int8_file_internal.h"
@@ -261,19 +264,6 @@ static oct_status put_model(writer *w, const oct_int8_spec *spec, uint64_t check
     return put_layers(w, spec);
 }
 
-static oct_status take_bytes(const writer *w, uint8_t **bytes, size_t *size)
-{
-    ssize_t length = H5Fflush(w->file, H5F_SCOPE_GLOBAL) < 0 ? -1 : H5Fget_file_image(w->file, NULL, 0);
-    if (length <= 0) return write_error(w, "the file");
-    *bytes = oct_alloc((size_t)length, 1);
-    if (!*bytes) return oct_fail(w->error, OCT_ERR_MEMORY, "out of memory: %s", w->path);
-    *size = (size_t)length;
-    if (H5Fget_file_image(w->file, *bytes, (size_t)length) == length) return OCT_OK;
-    oct_free(*bytes);
-    *bytes = NULL;
-    return write_error(w, "the file");
-}
-
 /* A creation property list whose objects carry no times; negative on failure. */
 static hid_t timeless(hid_t class)
 {
@@ -285,13 +275,14 @@ static hid_t timeless(hid_t class)
     return plist;
 }
 
-/* The file in memory. The format of HDF5 1.8: its metadata carry checksums, so that damage is found by the library
- * instead of leading it astray. */
+/* Built in memory and written as a whole when it is closed (the core driver): a full disk then fails in one place,
+ * with nothing of HDF5's own half written. The format is that of HDF5 1.8, whose metadata carry checksums: damage is
+ * found by the library instead of leading it astray. */
 static hid_t create_file(const char *path)
 {
-    enum { GROWTH = 1 << 16 }; /* bytes by which it grows */
+    enum { GROWTH = 1 << 16 }; /* bytes by which it grows in memory */
     hid_t access = H5Pcreate(H5P_FILE_ACCESS), creation = timeless(H5P_FILE_CREATE), file = -1;
-    if (access >= 0 && creation >= 0 && H5Pset_fapl_core(access, GROWTH, 0) >= 0 &&
+    if (access >= 0 && creation >= 0 && H5Pset_fapl_core(access, GROWTH, 1) >= 0 &&
         H5Pset_libver_bounds(access, H5F_LIBVER_V18, H5F_LIBVER_V18) >= 0)
         file = H5Fcreate(path, H5F_ACC_TRUNC, creation, access);
     if (creation >= 0) H5Pclose(creation);
@@ -299,23 +290,35 @@ static hid_t create_file(const char *path)
     return file;
 }
 
-oct_status oct_int8_hdf5_write(uint8_t **bytes, size_t *size, const oct_int8_spec *spec, uint64_t checksum,
-                               const char *path, oct_error *error)
+static oct_status write_file(writer *w, const char *temporary, const oct_int8_spec *spec, uint64_t checksum)
+{
+    w->group_plist = timeless(H5P_GROUP_CREATE);
+    w->dataset_plist = timeless(H5P_DATASET_CREATE);
+    w->file = create_file(temporary);
+    bool ready = w->group_plist >= 0 && w->dataset_plist >= 0 && w->file >= 0;
+    oct_status status = ready ? put_model(w, spec, checksum) : write_error(w, "the file");
+    errno = 0; /* closing writes; when that fails HDF5 forgets why, the system does not */
+    if (w->file >= 0 && H5Fclose(w->file) < 0 && status == OCT_OK)
+        status = oct_fail(w->error, OCT_ERR_IO, "%s: cannot write: %s", w->path,
+                          errno ? strerror(errno) : "HDF5 gives no reason");
+    if (w->dataset_plist >= 0) H5Pclose(w->dataset_plist);
+    if (w->group_plist >= 0) H5Pclose(w->group_plist);
+    return status;
+}
+
+oct_status oct_int8_hdf5_write(const char *path, const oct_int8_spec *spec, uint64_t checksum, oct_error *error)
 {
     writer w = {.path = path, .object = "/", .error = error};
+    char *temporary = oct_file_temporary_name(path);
+    if (!temporary) return oct_fail(error, OCT_ERR_MEMORY, "out of memory: %s", path);
     oct_hdf5_silence silence;
-    *bytes = NULL;
-    *size = 0;
     oct_hdf5_silence_push(&silence);
-    w.group_plist = timeless(H5P_GROUP_CREATE);
-    w.dataset_plist = timeless(H5P_DATASET_CREATE);
-    w.file = create_file(path);
-    bool ready = w.group_plist >= 0 && w.dataset_plist >= 0 && w.file >= 0;
-    oct_status status = ready ? put_model(&w, spec, checksum) : write_error(&w, "the file");
-    if (status == OCT_OK) status = take_bytes(&w, bytes, size);
-    if (w.file >= 0) H5Fclose(w.file);
-    if (w.dataset_plist >= 0) H5Pclose(w.dataset_plist);
-    if (w.group_plist >= 0) H5Pclose(w.group_plist);
+    oct_status status = write_file(&w, temporary, spec, checksum);
     oct_hdf5_silence_pop(&silence);
+    if (status == OCT_OK)
+        status = oct_file_commit(temporary, path, error);
+    else
+        unlink(temporary);
+    oct_free(temporary);
     return status;
 }

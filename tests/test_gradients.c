@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause
- * The reference executor's gradients against central finite differences, for every differentiable input of every op and
- * for one small network. Values stay away from kinks (0 of relu, limits of clip, ties of a maximum). */
+ * The reference executor's gradients against central finite differences, for every differentiable input of
+ * every op and for one small network. Values stay away from kinks (0 of relu, limits of clip, ties of a
+ * maximum). */
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
@@ -9,15 +10,17 @@
 #include "autograd/reference.h"
 #include "tests/testing.h"
 
-#define VALUES(...) (const oct_value[]){__VA_ARGS__}, (int)(sizeof((const oct_value[]){__VA_ARGS__}) / sizeof(oct_value))
+#define VALUES(...)                                                                                          \
+    (const oct_value[]){__VA_ARGS__}, (int)(sizeof((const oct_value[]){__VA_ARGS__}) / sizeof(oct_value))
 #define OP(g, op, name, attrs, ...) oct_op_append(g, op, name, attrs, VALUES(__VA_ARGS__))
 
 enum { BATCH = 3, CLASSES = 5, ELEMENTS = 60 /* checked per tensor */ };
 
 static const oct_run train_run = {.mode = OCT_TRAIN, .seed = 5, .step = 2};
 
-/* h: step of the difference; limit: error allowed, relative to the largest derivative of the tensor. The difference's
- * own error is h^2/6 of the third derivative plus 1e-16 of the loss over h, both below 1e-8 here. */
+/* h: step of the difference; limit: error allowed, relative to the largest derivative of the tensor. The
+ * difference's own error is h^2/6 of the third derivative plus 1e-16 of the loss over h, both below 1e-8
+ * here. */
 typedef struct precision {
     double h, limit;
 } precision;
@@ -25,8 +28,8 @@ static const precision usual = {1e-5, 1e-6};
 
 /* --- harness --- */
 
-/* Multiples of 0.07 in a scattered order, none nearer than 0.003 to 0, -0.25 or 6, all different in one tensor of up to
- * 211 elements. */
+/* Multiples of 0.07 in a scattered order, none nearer than 0.003 to 0, -0.25 or 6, all different in one
+ * tensor of up to 211 elements. */
 static double made_up_value(size_t i, int salt)
 {
     int k = (int)((i * 37 + (size_t)salt * 11) % 211);
@@ -41,7 +44,8 @@ static void fill(oct_graph *g, oct_reference *r)
         double *data = oct_reference_value(r, (oct_value){id});
         size_t count = n->kind == OCT_NODE_INPUT ? oct_shape_sample(&n->shape) * BATCH : n->count;
         for (size_t i = 0; i < count; i++) {
-            data[i] = n->dtype == OCT_I32 ? (double)(i % 3 == 1 ? -1 : (int)(i * 2 % CLASSES)) : made_up_value(i, id);
+            data[i] = n->dtype == OCT_I32 ? (double)(i % 3 == 1 ? -1 : (int)(i * 2 % CLASSES))
+                                          : made_up_value(i, id);
         }
     }
 }
@@ -53,8 +57,8 @@ static double loss_at(oct_graph *g, oct_reference *r, const oct_run *run, oct_va
 }
 
 /* Compares the gradient of one input or parameter with differences at up to ELEMENTS of its elements. */
-static void check_tensor(oct_graph *g, oct_reference *r, const oct_run *run, oct_value loss, const oct_node *n,
-                         precision precise)
+static void check_tensor(oct_graph *g, oct_reference *r, const oct_run *run, oct_value loss,
+                         const oct_node *n, precision precise)
 {
     oct_value v = {n->id};
     size_t count = n->kind == OCT_NODE_INPUT ? oct_shape_sample(&n->shape) * BATCH : n->count;
@@ -117,7 +121,8 @@ static oct_value parameter(oct_graph *g, const char *name, oct_shape shape)
 static oct_value squared_loss(oct_graph *g, oct_value y)
 {
     const oct_node *n = oct_graph_node(g, y);
-    return OP(g, &oct_op_mean_squared_error, "loss", NULL, y, input(g, "target", n ? n->shape : OCT_SHAPE(OCT_BATCH)));
+    return OP(g, &oct_op_mean_squared_error, "loss", NULL, y,
+              input(g, "target", n ? n->shape : OCT_SHAPE(OCT_BATCH)));
 }
 
 /* --- ops --- */
@@ -133,8 +138,9 @@ static oct_value build_conv(oct_graph *g, const void *options)
     const int32_t *kernel = k->a.kernel;
     bool depthwise = k->a.groups > 1 && k->a.groups == k->c && k->c == k->o;
     oct_value x = input(g, "x", OCT_SHAPE(OCT_BATCH, k->h, k->w, k->c));
-    oct_value w = parameter(g, "w", depthwise ? OCT_SHAPE(kernel[0], kernel[1], k->c)
-                                              : OCT_SHAPE(k->o, kernel[0], kernel[1], k->c / k->a.groups));
+    oct_value w = parameter(g, "w",
+                            depthwise ? OCT_SHAPE(kernel[0], kernel[1], k->c)
+                                      : OCT_SHAPE(k->o, kernel[0], kernel[1], k->c / k->a.groups));
     return squared_loss(g, OP(g, &oct_op_conv2d, "conv", &k->a, x, w, parameter(g, "b", OCT_SHAPE(k->o))));
 }
 
@@ -149,7 +155,8 @@ static void conv2d_gradients_match_differences(void)
         {{{3, 3}, {1, 2}, {1, 1}, {1, 1, 1, 1}, 3}, 4, 4, 3, 6},
         {{{3, 3}, {2, 1}, {1, 2}, {1, 2, 1, 1}, 5}, 5, 5, 5, 5},
     };
-    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) check(build_conv, &cases[i], &train_run, usual);
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++)
+        check(build_conv, &cases[i], &train_run, usual);
 }
 
 static oct_value build_linear(oct_graph *g, const void *options)
@@ -170,7 +177,8 @@ static oct_value batch_norm(oct_graph *g, const char *name, oct_value x, int cha
     static const char *const parts[] = {"gamma", "beta", "mean", "var"};
     char part[4][32];
     for (int i = 0; i < 4; i++) snprintf(part[i], sizeof part[i], "%s/%s", name, parts[i]);
-    oct_value gamma = parameter(g, part[0], OCT_SHAPE(channels)), beta = parameter(g, part[1], OCT_SHAPE(channels));
+    oct_value gamma = parameter(g, part[0], OCT_SHAPE(channels)),
+              beta = parameter(g, part[1], OCT_SHAPE(channels));
     oct_value mean = oct_buffer(g, part[2], OCT_SHAPE(channels), 0.3f);
     oct_value var = oct_buffer(g, part[3], OCT_SHAPE(channels), 1.7f);
     return OP(g, &oct_op_batch_norm, name, &attrs, x, gamma, beta, mean, var);
@@ -262,7 +270,8 @@ static void cross_entropy_gradients_match_differences(void)
 
 /* --- a small network: the kinks are relu and relu6, whose inputs depend on everything --- */
 
-static oct_value network_conv(oct_graph *g, const char *name, oct_value x, int from, int to, int stride, int groups)
+static oct_value network_conv(oct_graph *g, const char *name, oct_value x, int from, int to, int stride,
+                              int groups)
 {
     char w[32];
     snprintf(w, sizeof w, "%s/w", name);

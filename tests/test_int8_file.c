@@ -2,7 +2,9 @@
  * The HDF5 form of int8 models: round trips, and one fault at a time in a good file.
  */
 #include <hdf5.h>
+#include <signal.h>
 #include <stdint.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -98,6 +100,35 @@ static void file_write_failure_names_the_file_and_keeps_the_old_one(void)
     oct_error_clear(&error);
     CU_ASSERT_EQUAL(oct_int8_file_write(path_in_folder("no/such/folder.h5"), &n.spec, &error), OCT_ERR_IO);
     CU_ASSERT_PTR_NOT_NULL(strstr(error.message, "no/such/folder.h5"));
+    net_release(&n);
+}
+
+/* The file size limit stands in for a full disk: writes fail half way. */
+static void file_write_on_a_full_disk_fails_and_leaves_nothing(void)
+{
+    net n;
+    struct rlimit before;
+    char path[512];
+    small_network(&n);
+    snprintf(path, sizeof path, "%s", path_in_folder("full.h5"));
+    void (*handler)(int) = signal(SIGXFSZ, SIG_IGN);
+    getrlimit(RLIMIT_FSIZE, &before);
+    struct rlimit small = {.rlim_cur = 2048, .rlim_max = before.rlim_max};
+    setrlimit(RLIMIT_FSIZE, &small);
+    for (int image = 0; image <= 1; image++) {
+        oct_error error = {0};
+        oct_status status = image ? oct_int8_file_write_image(path, &n.spec, &error)
+                                  : oct_int8_file_write(path, &n.spec, &error);
+        CU_ASSERT_EQUAL(status, OCT_ERR_IO);
+        CU_ASSERT_PTR_NOT_NULL(strstr(error.message, "full.h5"));
+        if (!strstr(error.message, "write")) printf("    %s\n", error.message);
+        CU_ASSERT_PTR_NOT_NULL(strstr(error.message, "write"));
+    }
+    setrlimit(RLIMIT_FSIZE, &before);
+    signal(SIGXFSZ, handler);
+    char *temporary = oct_file_temporary_name(path);
+    CU_ASSERT_TRUE(access(path, F_OK) && access(temporary, F_OK));
+    oct_free(temporary);
     net_release(&n);
 }
 
@@ -474,6 +505,7 @@ static const test_case cases[] = {
     {"file_write_same_spec_gives_the_same_bytes", file_write_same_spec_gives_the_same_bytes},
     {"file_write_failure_names_the_file_and_keeps_the_old_one",
      file_write_failure_names_the_file_and_keeps_the_old_one},
+    {"file_write_on_a_full_disk_fails_and_leaves_nothing", file_write_on_a_full_disk_fails_and_leaves_nothing},
     {"file_read_something_else_is_refused", file_read_something_else_is_refused},
     {"file_read_faults_are_named", file_read_faults_are_named},
     {"file_read_truncated_is_refused", file_read_truncated_is_refused},

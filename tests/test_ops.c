@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: BSD-2-Clause
- * Every float op as plans run it, fused and node by node, against the reference executor: outputs, gradients of every
- * input, running statistics; the same bytes for 1, 2 and 3 threads; the message of every shape rule.
+ * Every float op as plans run it, fused and node by node, against the reference executor: outputs, gradients
+ * of every input, running statistics; the same bytes for 1, 2 and 3 threads; the message of every shape rule.
  *
- * Gradients of activations are seen through a `source` op, which turns a parameter into an activation: also an example
- * of an op that a user brings along. */
+ * Gradients of activations are seen through a `source` op, which turns a parameter into an activation: also
+ * an example of an op that a user brings along. */
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
@@ -42,7 +42,8 @@ static oct_status source_backward(oct_step *step)
 {
     float *d = (float *)step->d_in[0]->data;
     const float *dy = (const float *)step->d_out->data;
-    for (size_t i = 0; i < step->out->sample * (size_t)step->batch; i++) d[i] = step->accumulate[0] ? d[i] + dy[i] : dy[i];
+    for (size_t i = 0; i < step->out->sample * (size_t)step->batch; i++)
+        d[i] = step->accumulate[0] ? d[i] + dy[i] : dy[i];
     return OCT_OK;
 }
 
@@ -76,7 +77,8 @@ static const oct_op source_op = {
 
 /* --- building --- */
 
-#define VALUES(...) (const oct_value[]){__VA_ARGS__}, (int)(sizeof((const oct_value[]){__VA_ARGS__}) / sizeof(oct_value))
+#define VALUES(...)                                                                                          \
+    (const oct_value[]){__VA_ARGS__}, (int)(sizeof((const oct_value[]){__VA_ARGS__}) / sizeof(oct_value))
 #define OP(g, op, name, attrs, ...) oct_op_append(g, op, name, attrs, VALUES(__VA_ARGS__))
 
 static oct_value source(oct_graph *g, const char *name, oct_shape shape)
@@ -171,7 +173,9 @@ static void fill_input(const oct_node *n, void *plan_data, double *reference_dat
     test_fill_normal(values, count, (unsigned)n->id);
     for (size_t i = 0; i < count; i++) {
         int label = i % 4 == 1 ? -1 : (int)(i * 3 % CLASSES);
-        double v = n->dtype == OCT_F32 ? (double)values[i] : n->dtype == OCT_I32 ? label : (double)(i * 37 % 256);
+        double v = n->dtype == OCT_F32   ? (double)values[i]
+                   : n->dtype == OCT_I32 ? label
+                                         : (double)(i * 37 % 256);
         if (reference_data) reference_data[i] = v;
         if (!plan_data) continue;
         if (n->dtype == OCT_F32) ((float *)plan_data)[i] = values[i];
@@ -193,8 +197,8 @@ static outcome run_plan(oct_graph *g, const built *b, bool no_fuse, int batch, c
 {
     outcome o = {0};
     oct_value outputs[] = {b->loss, b->y};
-    oct_plan_options options = {.batch = PLAN_BATCH, .mode = OCT_TRAIN, .no_fuse = no_fuse, .outputs = outputs,
-                                .output_count = 2};
+    oct_plan_options options = {
+        .batch = PLAN_BATCH, .mode = OCT_TRAIN, .no_fuse = no_fuse, .outputs = outputs, .output_count = 2};
     oct_plan *plan = NULL;
     ASSERT_OK(g->ctx, oct_plan_create(&plan, g, &options));
     if (!plan) return o;
@@ -213,7 +217,8 @@ static outcome run_plan(oct_graph *g, const built *b, bool no_fuse, int batch, c
     return o;
 }
 
-static void expect_close(const char *what, const char *name, const float *a, const double *b, size_t n, double limit)
+static void expect_close(const char *what, const char *name, const float *a, const double *b, size_t n,
+                         double limit)
 {
     double error = test_relative_error(a, b, n);
     bool ok = error <= limit;
@@ -230,7 +235,8 @@ static void expect_gradient(const oct_node *n, const float *a, const double *b)
     if (b) expect_close("gradient", n->name, a, b, n->count, tolerance);
 }
 
-static void compare_with_reference(oct_graph *g, const built *b, const outcome *o, int batch, const oct_run *run)
+static void compare_with_reference(oct_graph *g, const built *b, const outcome *o, int batch,
+                                   const oct_run *run)
 {
     oct_reference *r = NULL;
     REQUIRE_OK(g->ctx, oct_reference_create(&r, g, batch));
@@ -247,8 +253,8 @@ static void compare_with_reference(oct_graph *g, const built *b, const outcome *
         if (n->kind == OCT_NODE_PARAMETER)
             expect_gradient(n, o->gradients + n->offset, oct_reference_gradient(r, (oct_value){i}));
         if (n->kind == OCT_NODE_BUFFER)
-            expect_close("state", n->name, o->buffers + n->offset, oct_reference_value(r, (oct_value){i}), n->count,
-                         tolerance);
+            expect_close("state", n->name, o->buffers + n->offset, oct_reference_value(r, (oct_value){i}),
+                         n->count, tolerance);
     }
     oct_reference_destroy(r);
 }
@@ -262,8 +268,8 @@ static void expect_same_bytes(const outcome *a, const outcome *b)
 }
 
 /* Builds the case with `threads` threads and runs it once; with `judge` the reference is asked too. */
-static outcome run_case(build_fn *build, const void *options, bool shared, bool no_fuse, int batch, const oct_run *run,
-                        int threads, bool judge)
+static outcome run_case(build_fn *build, const void *options, bool shared, bool no_fuse, int batch,
+                        const oct_run *run, int threads, bool judge)
 {
     outcome o = {0};
     oct_ctx *ctx = test_ctx_with(threads, NULL);
@@ -359,6 +365,8 @@ static const conv_case conv_cases[] = {
     {2, 2, 3, 4, {3, 3}, {1, 1}, {1, 1}, {4, 0, 0, 4}, 1, true}, /* windows that see padding only */
     {1, 1, 3, 4, {2, 2}, {3, 3}, {1, 1}, {1, 1, 2, 2}, 1, true},
     {1, 1, 3, 4, {1, 1}, {3, 3}, {1, 1}, {1, 1, 1, 1}, 1, false}, /* the only window misses x */
+    {3, 4, 2, 3, {2, 2}, {2147483647, 2147483647}, {1, 1}, {0, 1, 0, 0}, 1, true}, /* one output */
+    {6, 4, 3, 4, {2, 1}, {1, 1}, {5, 1000000}, {0, 0, 0, 0}, 1, true},
     {7, 1, 3, 4, {4, 1}, {1, 1}, {1, 1}, {1, 0, 2, 0}, 1, true},
     {8, 8, 6, 4, {3, 3}, {1, 1}, {1, 1}, {1, 1, 1, 1}, 2, true},
     {8, 7, 6, 9, {3, 2}, {2, 1}, {1, 2}, {1, 1, 0, 1}, 3, true},
@@ -423,7 +431,8 @@ static built build_linear(oct_graph *g, const void *options)
     oct_value x = source(g, "x", OCT_SHAPE(OCT_BATCH, k->inputs));
     oct_value w = weights(g, "w", OCT_SHAPE(k->outputs, k->inputs));
     if (!k->bias) return (built){.x = x, .y = OP(g, &oct_op_linear, "fc", NULL, x, w)};
-    return (built){.x = x, .y = OP(g, &oct_op_linear, "fc", NULL, x, w, weights(g, "b", OCT_SHAPE(k->outputs)))};
+    return (built){.x = x,
+                   .y = OP(g, &oct_op_linear, "fc", NULL, x, w, weights(g, "b", OCT_SHAPE(k->outputs)))};
 }
 
 static void linear_many_sizes_agree_with_reference(void)
@@ -462,7 +471,8 @@ static built build_norm(oct_graph *g, const void *options)
     if (k->activation == 2) y = OP(g, &oct_op_clip, "clip", &six, y);
     built b = {.x = x, .y = y};
     if (k->residual_read_again) {
-        b.loss = OP(g, &oct_op_add, "losses", NULL, squared_loss(g, "loss", y), squared_loss(g, "extra", residual));
+        b.loss = OP(g, &oct_op_add, "losses", NULL, squared_loss(g, "loss", y),
+                    squared_loss(g, "extra", residual));
     }
     return b;
 }
@@ -502,7 +512,8 @@ static void batch_norm_far_mean_keeps_its_variance(void)
     double sum = 0.0, square = 0.0;
     size_t n = o.y_count / 4;
     for (size_t i = 0; i < n; i++) sum += (double)o.y[4 * i];
-    for (size_t i = 0; i < n; i++) square += ((double)o.y[4 * i] - sum / (double)n) * ((double)o.y[4 * i] - sum / (double)n);
+    for (size_t i = 0; i < n; i++)
+        square += ((double)o.y[4 * i] - sum / (double)n) * ((double)o.y[4 * i] - sum / (double)n);
     /* y = gamma*xhat + beta, and xhat has variance 1 - eps/(var + eps), which is above 0.99 here. */
     oct_ctx *ctx = test_ctx();
     oct_graph *g = NULL;
@@ -524,7 +535,10 @@ static int count_units(const norm_case *k, bool no_fuse, bool keep_inner)
     ASSERT_OK(ctx, oct_graph_create(&g, ctx, 1));
     built b = finish(g, build_norm(g, k), false);
     oct_value outputs[] = {b.loss, oct_graph_find(g, "bn")};
-    oct_plan_options options = {.batch = 2, .mode = OCT_TRAIN, .no_fuse = no_fuse, .outputs = outputs,
+    oct_plan_options options = {.batch = 2,
+                                .mode = OCT_TRAIN,
+                                .no_fuse = no_fuse,
+                                .outputs = outputs,
                                 .output_count = keep_inner ? 2 : 1};
     ASSERT_OK(ctx, oct_plan_create(&plan, g, &options));
     if (plan) units = oct_plan_describe(plan).unit_count;
@@ -569,7 +583,7 @@ typedef struct simple_case {
     const oct_op *op;
     const void *attrs;
     int h, w, c;
-    int inputs; /* how many sources it reads */
+    int inputs;  /* how many sources it reads */
     bool repeat; /* reads x twice more */
 } simple_case;
 
@@ -593,7 +607,8 @@ static void check_simple(const simple_case *cases, size_t count)
     for (size_t i = 0; i < count; i++) {
         unsigned before = CU_get_number_of_failures();
         check(build_simple, &cases[i]);
-        if (CU_get_number_of_failures() != before) fprintf(stderr, "    %s, case %zu\n", cases[i].op->name, i);
+        if (CU_get_number_of_failures() != before)
+            fprintf(stderr, "    %s, case %zu\n", cases[i].op->name, i);
     }
 }
 #define CHECK_SIMPLE(cases) check_simple(cases, sizeof(cases) / sizeof(cases)[0])
@@ -636,11 +651,16 @@ static void pools_agree_with_reference(void)
     static const oct_pool_attrs two = {{2, 2}, {2, 2}, {0, 0, 0, 0}}, three = {{3, 3}, {2, 2}, {1, 1, 1, 1}},
                                 odd = {{3, 2}, {1, 3}, {0, 1, 2, 0}}, one = {{1, 1}, {2, 2}, {0, 0, 0, 0}};
     static const simple_case cases[] = {
-        {&oct_op_max_pool, &two, 8, 8, 3, 1, false},       {&oct_op_max_pool, &three, 9, 8, 70, 1, false},
-        {&oct_op_max_pool, &odd, 5, 7, 4, 1, false},       {&oct_op_max_pool, &one, 5, 5, 3, 1, false},
-        {&oct_op_average_pool, &two, 8, 8, 3, 1, false},   {&oct_op_average_pool, &three, 9, 8, 17, 1, false},
-        {&oct_op_average_pool, &odd, 5, 7, 4, 1, false},   {&oct_op_average_pool, &one, 5, 5, 3, 1, false},
-        {&oct_op_global_average_pool, NULL, 7, 5, 3, 1, false}, {&oct_op_global_average_pool, NULL, 1, 1, 9, 1, false},
+        {&oct_op_max_pool, &two, 8, 8, 3, 1, false},
+        {&oct_op_max_pool, &three, 9, 8, 70, 1, false},
+        {&oct_op_max_pool, &odd, 5, 7, 4, 1, false},
+        {&oct_op_max_pool, &one, 5, 5, 3, 1, false},
+        {&oct_op_average_pool, &two, 8, 8, 3, 1, false},
+        {&oct_op_average_pool, &three, 9, 8, 17, 1, false},
+        {&oct_op_average_pool, &odd, 5, 7, 4, 1, false},
+        {&oct_op_average_pool, &one, 5, 5, 3, 1, false},
+        {&oct_op_global_average_pool, NULL, 7, 5, 3, 1, false},
+        {&oct_op_global_average_pool, NULL, 1, 1, 9, 1, false},
     };
     CHECK_SIMPLE(cases);
 }
@@ -717,7 +737,8 @@ static void eval_run_uses_running_statistics_and_no_dropout(void)
     fill_input(oct_graph_node(g, x), oct_plan_input(plan, x), oct_reference_input(r, x), 2);
     ASSERT_OK(ctx, oct_plan_forward(plan, &run, 2));
     ASSERT_OK(ctx, oct_reference_forward(r, &run, y));
-    expect_close("value", "y", (const float *)oct_plan_tensor(plan, y)->data, oct_reference_value(r, y), 90, tolerance);
+    expect_close("value", "y", (const float *)oct_plan_tensor(plan, y)->data, oct_reference_value(r, y), 90,
+                 tolerance);
     CU_ASSERT_EQUAL(oct_graph_data(g, oct_graph_find(g, "bn/mean"), NULL)[0], 0.25f);
     oct_plan_destroy(plan);
     oct_reference_destroy(r);
@@ -766,7 +787,8 @@ static void cross_entropy_smoothing_and_ignored_labels_agree_with_reference(void
     REQUIRE_OK(ctx, oct_graph_create(&g, ctx, 11));
     built b = build_entropy(g, &ignoring_zero);
     oct_plan *plan = NULL;
-    oct_plan_options options = {.batch = PLAN_BATCH, .mode = OCT_TRAIN, .outputs = &b.loss, .output_count = 1};
+    oct_plan_options options = {
+        .batch = PLAN_BATCH, .mode = OCT_TRAIN, .outputs = &b.loss, .output_count = 1};
     REQUIRE_OK(ctx, oct_plan_create(&plan, g, &options));
     int32_t *label = (int32_t *)oct_plan_input(plan, oct_graph_find(g, "label"));
     for (int i = 0; i < PLAN_BATCH; i++) label[i] = 0;
@@ -809,7 +831,8 @@ static void cross_entropy_large_logits_stay_finite(void)
 static built build_two_sources_squared(oct_graph *g, const void *options)
 {
     (void)options;
-    oct_value x = source(g, "x", OCT_SHAPE(OCT_BATCH, 90, 90)), t = source(g, "t", OCT_SHAPE(OCT_BATCH, 90, 90));
+    oct_value x = source(g, "x", OCT_SHAPE(OCT_BATCH, 90, 90)),
+              t = source(g, "t", OCT_SHAPE(OCT_BATCH, 90, 90));
     oct_value loss = OP(g, &oct_op_mean_squared_error, "mse", NULL, x, t);
     return (built){.x = x, .y = loss, .loss = loss};
 }
@@ -937,7 +960,8 @@ static void linear_bad_bias(oct_graph *g)
 }
 static void bad_norm(oct_graph *g, oct_batch_norm_attrs a, int gamma, bool parameter)
 {
-    oct_value x = x_of(g, 2, 2, 3), p = weights(g, "gamma", OCT_SHAPE(gamma)), b = oct_buffer(g, "m", OCT_SHAPE(3), 0);
+    oct_value x = x_of(g, 2, 2, 3), p = weights(g, "gamma", OCT_SHAPE(gamma)),
+              b = oct_buffer(g, "m", OCT_SHAPE(3), 0);
     oct_value q = weights(g, "p", OCT_SHAPE(3));
     OP(g, &oct_op_batch_norm, "bn", &a, x, p, q, parameter ? q : b, b);
 }
@@ -963,7 +987,8 @@ static void clip_empty(oct_graph *g)
 }
 static void add_other_shape(oct_graph *g)
 {
-    OP(g, &oct_op_add, "sum", NULL, x_of(g, 2, 2, 3), oct_input(g, "z", OCT_F32, OCT_SHAPE(OCT_BATCH, 2, 3, 2)));
+    OP(g, &oct_op_add, "sum", NULL, x_of(g, 2, 2, 3),
+       oct_input(g, "z", OCT_F32, OCT_SHAPE(OCT_BATCH, 2, 3, 2)));
 }
 static void mul_labels(oct_graph *g)
 {
@@ -972,7 +997,8 @@ static void mul_labels(oct_graph *g)
 }
 static void concat_other_height(oct_graph *g)
 {
-    OP(g, &oct_op_concat, "cat", NULL, x_of(g, 2, 2, 3), oct_input(g, "z", OCT_F32, OCT_SHAPE(OCT_BATCH, 3, 2, 4)));
+    OP(g, &oct_op_concat, "cat", NULL, x_of(g, 2, 2, 3),
+       oct_input(g, "z", OCT_F32, OCT_SHAPE(OCT_BATCH, 3, 2, 4)));
 }
 static void concat_of_scalars_per_sample(oct_graph *g)
 {
@@ -993,6 +1019,10 @@ static void pool_padding_as_large_as_kernel(oct_graph *g)
 static void pool_kernel_too_large(oct_graph *g)
 {
     bad_pool(g, (oct_pool_attrs){{2, 5}, {1, 1}, {0}});
+}
+static void pool_padded_too_large(oct_graph *g)
+{
+    bad_pool(g, (oct_pool_attrs){{2147483647, 1}, {1, 1}, {2147483646, 0, 2147483646, 0}});
 }
 static void global_pool_of_features(oct_graph *g)
 {
@@ -1034,37 +1064,48 @@ static const refusal refusals[] = {
     {OCT_ERR_ARGUMENT, "conv2d 'c': padding (top, left, bottom, right) is 0,0,-1,0", conv_negative_padding},
     {OCT_ERR_SHAPE, "conv2d 'c': 4 groups do not divide the 6 channels", conv_groups_do_not_divide},
     {OCT_ERR_SHAPE, "conv2d 'c': 3 groups do not divide the 4 outputs", conv_groups_do_not_divide_outputs},
-    {OCT_ERR_SHAPE, "conv2d 'c': input 1 (weights 'w') has shape [2,3,3,5], expected [2,3,3,6]", conv_wrong_weights},
+    {OCT_ERR_SHAPE, "conv2d 'c': input 1 (weights 'w') has shape [2,3,3,5], expected [2,3,3,6]",
+     conv_wrong_weights},
     {OCT_ERR_SHAPE, "conv2d 'c': input 1 (depthwise weights 'w') has shape [6,3,3,1], expected [3,3,6]",
      conv_depthwise_needs_hwc},
-    {OCT_ERR_SHAPE, "conv2d 'c': a kernel of 3 with dilation 2 does not fit the width", conv_kernel_too_large},
+    {OCT_ERR_SHAPE, "conv2d 'c': a kernel of 3 with dilation 2 does not fit the width",
+     conv_kernel_too_large},
     {OCT_ERR_SHAPE, "conv2d 'c': x with padding has", conv_padded_too_large},
     {OCT_ERR_SHAPE, "conv2d 'c': input 0 (x 'x') has shape [N,6], expected [N,H,W,C]", conv_of_features},
     {OCT_ERR_SHAPE, "conv2d 'c': input 0 (x 'x') has elements of type u8, expected f32", conv_of_pixels},
     {OCT_ERR_SHAPE, "conv2d 'c': input 2 (bias 'b') has shape [3], expected [2]", conv_bad_bias},
-    {OCT_ERR_SHAPE, "linear 'fc': input 1 (weights 'w') has shape [2,5], expected [2,6]", linear_wrong_weights},
+    {OCT_ERR_SHAPE, "linear 'fc': input 1 (weights 'w') has shape [2,5], expected [2,6]",
+     linear_wrong_weights},
     {OCT_ERR_SHAPE, "linear 'fc': input 0 (x 'x') has shape [N,2,2,3], expected [N,I]", linear_of_images},
     {OCT_ERR_SHAPE, "linear 'fc': input 2 (bias 'b') has shape [2,1], expected [2]", linear_bad_bias},
     {OCT_ERR_ARGUMENT, "batch_norm 'bn': eps is 0", norm_bad_eps},
     {OCT_ERR_ARGUMENT, "batch_norm 'bn': eps is 0.001 and momentum 1.5", norm_bad_momentum},
     {OCT_ERR_SHAPE, "batch_norm 'bn': input 1 (gamma 'gamma') has shape [4], expected [3]", norm_bad_gamma},
-    {OCT_ERR_ARGUMENT, "batch_norm 'bn': input 3 (running mean 'p') is not a buffer", norm_parameter_as_statistics},
+    {OCT_ERR_ARGUMENT, "batch_norm 'bn': input 3 (running mean 'p') is not a buffer",
+     norm_parameter_as_statistics},
     {OCT_ERR_ARGUMENT, "clip 'k': limits are 1 and 1", clip_empty},
-    {OCT_ERR_SHAPE, "add 'sum': input 1 (operand 'z') has shape [N,2,3,2], expected [N,2,2,3]", add_other_shape},
+    {OCT_ERR_SHAPE, "add 'sum': input 1 (operand 'z') has shape [N,2,3,2], expected [N,2,2,3]",
+     add_other_shape},
     {OCT_ERR_SHAPE, "mul 'm': input 0 (x 'z') has elements of type i32, expected f32", mul_labels},
-    {OCT_ERR_SHAPE, "concat 'cat': input 1 (part 'z') has shape [N,3,2,4], expected [N,2,2,4]", concat_other_height},
-    {OCT_ERR_SHAPE, "concat 'cat': input 0 (part 'x') has shape [N], expected [N,...,C]", concat_of_scalars_per_sample},
+    {OCT_ERR_SHAPE, "concat 'cat': input 1 (part 'z') has shape [N,3,2,4], expected [N,2,2,4]",
+     concat_other_height},
+    {OCT_ERR_SHAPE, "concat 'cat': input 0 (part 'x') has shape [N], expected [N,...,C]",
+     concat_of_scalars_per_sample},
     {OCT_ERR_ARGUMENT, "max_pool 'pool': kernel 2x2, stride 0x1", pool_zero_stride},
     {OCT_ERR_ARGUMENT, "max_pool 'pool': padding (top, left, bottom, right) is 0,2,0,0",
      pool_padding_as_large_as_kernel},
-    {OCT_ERR_SHAPE, "max_pool 'pool': a kernel of 5 does not fit the width", pool_kernel_too_large},
+    {OCT_ERR_SHAPE, "max_pool 'pool': a kernel of 5 with dilation 1 does not fit the width",
+     pool_kernel_too_large},
+    {OCT_ERR_SHAPE, "max_pool 'pool': the height of x with padding is 4294967296 pixels",
+     pool_padded_too_large},
     {OCT_ERR_SHAPE, "global_average_pool 'gap': input 0 (x 'x') has shape [N,5]", global_pool_of_features},
     {OCT_ERR_SHAPE, "flatten 'flat': input 0 (x 'w') has shape [2,2], expected [N,...]", flatten_parameter},
     {OCT_ERR_ARGUMENT, "dropout 'drop': rate is 1, expected 0 <= rate < 1", dropout_everything},
     {OCT_ERR_SHAPE, "normalize 'n': input 0 (x 'x') has shape [N,2,2,5]", normalize_five_channels},
     {OCT_ERR_ARGUMENT, "normalize 'n': mean and scale of channel 1 are 0 and inf", normalize_infinite},
     {OCT_ERR_ARGUMENT, "softmax_cross_entropy 'entropy': smoothing is 1", entropy_smoothing},
-    {OCT_ERR_SHAPE, "softmax_cross_entropy 'e': input 1 (label 'y') has shape [N] and other elements than i32",
+    {OCT_ERR_SHAPE,
+     "softmax_cross_entropy 'e': input 1 (label 'y') has shape [N] and other elements than i32",
      entropy_float_labels},
     {OCT_ERR_SHAPE, "mean_squared_error 'mse': input 1 (target 't') has shape [N,12], expected [N,2,2,3]",
      squared_other_shape},
@@ -1080,7 +1121,8 @@ static void infer_bad_nodes_are_refused_with_their_names(void)
         CU_ASSERT_EQUAL(oct_graph_status(g), refusals[i].status);
         bool said = strstr(ctx->error.message, refusals[i].message) != NULL;
         CU_ASSERT_TRUE(said);
-        if (!said) fprintf(stderr, "    expected \"%s\", found \"%s\"\n", refusals[i].message, ctx->error.message);
+        if (!said)
+            fprintf(stderr, "    expected \"%s\", found \"%s\"\n", refusals[i].message, ctx->error.message);
         oct_graph_destroy(g);
         oct_ctx_destroy(ctx);
     }
@@ -1088,9 +1130,22 @@ static void infer_bad_nodes_are_refused_with_their_names(void)
 
 static void op_find_knows_every_built_in(void)
 {
-    static const char *const names[] = {"conv2d", "linear", "batch_norm", "relu", "clip", "add", "mul", "concat",
-                                        "max_pool", "average_pool", "global_average_pool", "flatten", "dropout",
-                                        "normalize", "softmax_cross_entropy", "mean_squared_error"};
+    static const char *const names[] = {"conv2d",
+                                        "linear",
+                                        "batch_norm",
+                                        "relu",
+                                        "clip",
+                                        "add",
+                                        "mul",
+                                        "concat",
+                                        "max_pool",
+                                        "average_pool",
+                                        "global_average_pool",
+                                        "flatten",
+                                        "dropout",
+                                        "normalize",
+                                        "softmax_cross_entropy",
+                                        "mean_squared_error"};
     for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
         const oct_op *op = oct_op_find(names[i]);
         CU_ASSERT_PTR_NOT_NULL_FATAL(op);
