@@ -20,6 +20,10 @@ typedef struct backward_job {
     bool want_w, want_x;
     bool fused; /* dx runs inside the chunks */
     const float *x, *dy;
+    const oct_conv_source *source; /* makes x and finishes dy image by image; NULL = x and dy are there */
+    bool dy_ready;
+    float *x_buffers;        /* threads x x_buffer_size, with a source */
+    size_t x_buffer_size;
     float *partial; /* chunks x partial_size: [groups][kernel_h][kernel_w][group_in][group_out rounded to 16];
                      * depthwise [kernel_h][kernel_w][channels] */
     double *bias;   /* chunks x out_c, NULL when not wanted */
@@ -54,9 +58,21 @@ static int chunk_count(const oct_conv_geometry *g, int batch)
     return chunks < batch ? chunks : batch;
 }
 
+static size_t image_size(const oct_conv_geometry *g)
+{
+    return (size_t)g->in_h * (size_t)g->in_w * (size_t)g->in_c;
+}
+
+/* Images per call. Pointwise images are one row of pixels: small ones go together, a linear layer is few calls. */
+static size_t images_together(const oct_conv_geometry *g)
+{
+    size_t pixels = (size_t)g->out_h * (size_t)g->out_w;
+    return g->pointwise && pixels < 64 ? 64 / pixels : 1;
+}
+
 /* Sizes and places of all memory; `chunks` for the largest batch also serves smaller ones. */
 static size_t backward_memory(backward_job *job, const oct_conv_geometry *g, int chunks, int threads,
-                              void *scratch)
+                              bool sourced, void *scratch)
 {
     oct_carve carve = {.base = (char *)scratch};
     oct_window window = oct_conv_window(g, 0, g->out_h);
@@ -70,21 +86,16 @@ static size_t backward_memory(backward_job *job, const oct_conv_geometry *g, int
     job->bias = (double *)oct_carve_take(&carve, (size_t)g->out_c * sizeof(double), (size_t)chunks);
     job->dx.packed = (float *)oct_carve_take(&carve, oct_conv_dx_packed_size(g), sizeof(float));
     job->buffers = (float *)oct_carve_take(&carve, job->buffer_size * sizeof(float), (size_t)threads);
+    job->x_buffer_size = (images_together(g) * image_size(g) + 15) & ~(size_t)15;
+    if (sourced)
+        job->x_buffers = (float *)oct_carve_take(&carve, job->x_buffer_size * sizeof(float), (size_t)threads);
     return carve.used;
 }
 
-size_t oct_conv_backward_scratch(const oct_conv_geometry *g, int batch, int threads)
+size_t oct_conv_backward_scratch(const oct_conv_geometry *g, int batch, int threads, bool sourced)
 {
     backward_job job = {0};
-    return backward_memory(&job, g, chunk_count(g, batch), threads, NULL);
-}
-
-/* Images per call. Pointwise images are one row of pixels: small ones go together, a linear layer is few
- * calls. */
-static size_t images_together(const oct_conv_geometry *g)
-{
-    size_t pixels = (size_t)g->out_h * (size_t)g->out_w;
-    return g->pointwise && pixels < 64 ? 64 / pixels : 1;
+    return backward_memory(&job, g, chunk_count(g, batch), threads, sourced, NULL);
 }
 
 /* Adds one image (or, pointwise, a row of `pixels` pixels) to the weight gradient of a depthwise convolution.
@@ -138,14 +149,27 @@ static void dw_image(const backward_job *job, float *dw, const float *x, ptrdiff
     }
 }
 
+/* x of images [first, last), made from its source where there is one; finishes their dy. */
+static const float *images_of_x(const backward_job *job, size_t first, size_t last, int thread)
+{
+    size_t size = image_size(job->g);
+    if (!job->source) return job->x + first * size;
+    float *x = job->x_buffers + (size_t)thread * job->x_buffer_size;
+    for (size_t n = first; n < last; n++) {
+        if (!job->dy_ready) job->source->finish_dy(job->source->arg, n);
+        if (job->want_w) job->source->make_x(job->source->arg, x + (n - first) * size, n);
+    }
+    return x;
+}
+
 /* Images [first, last): their share of the weight gradient, of the bias gradient, and their dx. */
-static void backward_images(const backward_job *job, size_t first, size_t last, float *dw, double *bias,
-                            float *buffer)
+static void backward_images(const backward_job *job, size_t first, size_t last, float *dw, double *bias, int thread)
 {
     const oct_conv_geometry *g = job->g;
-    size_t x_size = (size_t)g->in_h * (size_t)g->in_w * (size_t)g->in_c;
+    float *buffer = job->buffers + (size_t)thread * job->buffer_size;
     size_t y_pixels = (size_t)g->out_h * (size_t)g->out_w;
-    const float *x = job->x + first * x_size, *dy = job->dy + first * y_pixels * (size_t)g->out_c;
+    const float *x = images_of_x(job, first, last, thread);
+    const float *dy = job->dy + first * y_pixels * (size_t)g->out_c;
     if (bias) job->f32->channel_sum(bias, dy, (last - first) * y_pixels, g->out_c);
     if (dw && g->pointwise) {
         dw_image(job, dw, x, 0, dy, 1, (int)((last - first) * y_pixels));
@@ -162,7 +186,6 @@ static void backward_chunk(void *arg, int64_t chunk, int thread)
 {
     const backward_job *job = (const backward_job *)arg;
     const oct_conv_geometry *g = job->g;
-    float *buffer = job->buffers + (size_t)thread * job->buffer_size;
     float *dw = job->want_w ? job->partial + (size_t)chunk * job->partial_size : NULL;
     double *bias = job->bias ? job->bias + (size_t)chunk * (size_t)g->out_c : NULL;
     if (dw) memset(dw, 0, job->partial_size * sizeof *dw);
@@ -171,7 +194,7 @@ static void backward_chunk(void *arg, int64_t chunk, int thread)
     size_t last = oct_chunk_border(job->batch, job->chunks, chunk + 1);
     size_t together = images_together(g);
     for (size_t n = first; n < last; n += together) {
-        backward_images(job, n, n + together < last ? n + together : last, dw, bias, buffer);
+        backward_images(job, n, n + together < last ? n + together : last, dw, bias, thread);
     }
 }
 
@@ -180,6 +203,7 @@ static void dx_item(void *arg, int64_t item, int thread)
     const backward_job *job = (const backward_job *)arg;
     size_t together = images_together(job->g), first = (size_t)item * together;
     size_t last = first + together < job->batch ? first + together : job->batch;
+    for (size_t n = first; job->source && n < last; n++) job->source->finish_dy(job->source->arg, n);
     oct_conv_dx_images(&job->dx, first, last, job->buffers + (size_t)thread * job->buffer_size);
 }
 
@@ -232,7 +256,7 @@ static void combine_item(void *arg, int64_t item, int thread)
     }
 }
 
-oct_status oct_conv_backward(oct_step *step, const oct_conv_geometry *g)
+oct_status oct_conv_backward(oct_step *step, const oct_conv_geometry *g, const oct_conv_source *source)
 {
     int threads = step->ctx->threads;
     backward_job job = {.f32 = step->f32,
@@ -240,10 +264,11 @@ oct_status oct_conv_backward(oct_step *step, const oct_conv_geometry *g)
                         .x = (const float *)step->in[0]->data,
                         .dy = (const float *)step->d_out->data,
                         .batch = (size_t)step->batch,
+                        .source = source,
                         .want_x = step->d_in[0] != NULL,
                         .want_w = step->d_in[1] != NULL,
                         .chunks = chunk_count(g, step->batch)};
-    backward_memory(&job, g, job.chunks, threads, step->scratch);
+    backward_memory(&job, g, job.chunks, threads, source != NULL, step->scratch);
     bool want_bias = step->input_count > 2 && step->d_in[2];
     if (!want_bias) job.bias = NULL;
     if (job.want_x) {
@@ -259,6 +284,7 @@ oct_status oct_conv_backward(oct_step *step, const oct_conv_geometry *g)
     if (job.want_x && !job.fused) {
         size_t together = images_together(g);
         oct_parallel_for(threads, (int64_t)((job.batch + together - 1) / together), dx_item, &job);
+        job.dy_ready = true;
     }
     if (sums) oct_parallel_for(threads, job.chunks, backward_chunk, &job);
     if (job.want_w) {

@@ -114,9 +114,16 @@ oct_window oct_conv_window(const oct_conv_geometry *g, int first, int last);
 /* y = conv(in[0], in[1]) (+ in[2]), from step->in to step->out. */
 oct_status oct_conv_forward(oct_step *step, const oct_conv_geometry *g);
 size_t oct_conv_forward_scratch(const oct_conv_geometry *g, int threads);
-/* All gradients that are wanted of step->d_in[0..2]. */
-oct_status oct_conv_backward(oct_step *step, const oct_conv_geometry *g);
-size_t oct_conv_backward_scratch(const oct_conv_geometry *g, int batch, int threads);
+/* Where backward takes its operands from when they are not lying in step->in[0] and step->d_out: called once per image,
+ * in any order, by any thread, for different images at the same time. */
+typedef struct oct_conv_source {
+    void (*finish_dy)(void *arg, size_t image);        /* makes the image's part of step->d_out final, in place */
+    void (*make_x)(void *arg, float *x, size_t image); /* writes the image's x */
+    void *arg;
+} oct_conv_source;
+/* All gradients that are wanted of step->d_in[0..2]. source NULL: from step->in[0] and step->d_out as they are. */
+oct_status oct_conv_backward(oct_step *step, const oct_conv_geometry *g, const oct_conv_source *source);
+size_t oct_conv_backward_scratch(const oct_conv_geometry *g, int batch, int threads, bool sourced);
 
 /* Gradient towards x (ops_conv_dx.c): a convolution of dy with flipped, transposed weights, one per stride
  * phase. */

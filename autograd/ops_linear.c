@@ -50,14 +50,14 @@ static oct_status forward(oct_step *step)
 static oct_status backward(oct_step *step)
 {
     oct_conv_geometry g = geometry_of(step->node, oct_node_input(step->graph, step->node, 0));
-    return oct_conv_backward(step, &g);
+    return oct_conv_backward(step, &g, NULL);
 }
 
 static size_t scratch_bytes(const oct_graph *graph, const oct_unit *unit, int batch, int threads, bool back)
 {
     const oct_node *node = oct_unit_node(graph, unit);
     oct_conv_geometry g = geometry_of(node, oct_node_input(graph, node, 0));
-    return back ? oct_conv_backward_scratch(&g, batch, threads) : oct_conv_forward_scratch(&g, threads);
+    return back ? oct_conv_backward_scratch(&g, batch, threads, false) : oct_conv_forward_scratch(&g, threads);
 }
 
 static oct_status reference_forward(oct_ref *ref)

@@ -44,7 +44,7 @@ static double channel_scale(const oct_fold_source *src, int o)
 {
     if (!src->gamma) return 1;
     double s = (double)src->gamma[o] / sqrt((double)src->var[o] + (double)src->eps);
-    if (fabs(s) >= min_scale) return s;
+    if (!(fabs(s) < min_scale)) return s; /* NaN stays NaN, and is found by the caller */
     return s < 0 ? -min_scale : min_scale;
 }
 

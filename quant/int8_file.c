@@ -16,12 +16,15 @@ static oct_status name_file(oct_error *error, const char *path, const oct_error 
 oct_status oct_int8_file_write(const char *path, const oct_int8_spec *spec, oct_error *error)
 {
     oct_error inner = {0};
-    uint8_t *image;
+    uint8_t *image, *bytes;
     size_t size;
     if (oct_int8_image_write(&image, &size, spec, &inner) != OCT_OK) return name_file(error, path, &inner);
     uint64_t checksum = oct_int8_image_stored_checksum(image);
     oct_free(image);
-    return oct_int8_hdf5_write(path, spec, checksum, error);
+    OCT_TRY(oct_int8_hdf5_write(&bytes, &size, spec, checksum, path, error));
+    oct_status status = oct_file_write(path, bytes, size, error);
+    oct_free(bytes);
+    return status;
 }
 
 oct_status oct_int8_file_write_image(const char *path, const oct_int8_spec *spec, oct_error *error)

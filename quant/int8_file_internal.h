@@ -9,9 +9,9 @@
 
 enum { OCT_INT8_LINK_BYTES = OCT_INT8_MAX_NAME + 16 }; /* "NNNN_" name NUL, with room for any int */
 
-/* Writes `path` atomically. The spec has been checked. */
-OCT_MUST_USE oct_status oct_int8_hdf5_write(const char *path, const oct_int8_spec *spec, uint64_t checksum,
-                                            oct_error *error);
+/* *bytes = an HDF5 file in memory (oct_free). `path` is for messages. The spec has been checked. */
+OCT_MUST_USE oct_status oct_int8_hdf5_write(uint8_t **bytes, size_t *size, const oct_int8_spec *spec,
+                                            uint64_t checksum, const char *path, oct_error *error);
 
 /* Is `path` an HDF5 file? False when it cannot be read at all. */
 bool oct_int8_hdf5_is(const char *path);

@@ -1,12 +1,10 @@
 /* SPDX-License-Identifier: BSD-2-Clause
- * Spec -> HDF5 file.
+ * Spec -> HDF5 file, in memory.
  */
-#include <errno.h>
 #include <stdio.h>
 #include <string.h>
-#include <unistd.h>
 
-#include "autograd/base/file.h"
+#include "autograd/base/bytes.h"
 #include "layers/state_hdf5.h"
 #include "quant/int8_file.h"
 #include "quant/int8_file_internal.h"
@@ -275,14 +273,14 @@ static hid_t timeless(hid_t class)
     return plist;
 }
 
-/* Built in memory and written as a whole when it is closed (the core driver): a full disk then fails in one place,
- * with nothing of HDF5's own half written. The format is that of HDF5 1.8, whose metadata carry checksums: damage is
- * found by the library instead of leading it astray. */
+/* The format of HDF5 1.8: its metadata carry checksums, so that damage is found by the library instead of leading it
+ * astray. In memory only (the core driver): a full disk is then an ordinary failed write of base/file.h, and never a
+ * library that cannot close its file. */
 static hid_t create_file(const char *path)
 {
-    enum { GROWTH = 1 << 16 }; /* bytes by which it grows in memory */
+    enum { GROWTH = 1 << 16 }; /* bytes by which it grows */
     hid_t access = H5Pcreate(H5P_FILE_ACCESS), creation = timeless(H5P_FILE_CREATE), file = -1;
-    if (access >= 0 && creation >= 0 && H5Pset_fapl_core(access, GROWTH, 1) >= 0 &&
+    if (access >= 0 && creation >= 0 && H5Pset_fapl_core(access, GROWTH, 0) >= 0 &&
         H5Pset_libver_bounds(access, H5F_LIBVER_V18, H5F_LIBVER_V18) >= 0)
         file = H5Fcreate(path, H5F_ACC_TRUNC, creation, access);
     if (creation >= 0) H5Pclose(creation);
@@ -290,35 +288,77 @@ static hid_t create_file(const char *path)
     return file;
 }
 
-static oct_status write_file(writer *w, const char *temporary, const oct_int8_spec *spec, uint64_t checksum)
+static uint32_t rotate(uint32_t x, int bits)
 {
-    w->group_plist = timeless(H5P_GROUP_CREATE);
-    w->dataset_plist = timeless(H5P_DATASET_CREATE);
-    w->file = create_file(temporary);
-    bool ready = w->group_plist >= 0 && w->dataset_plist >= 0 && w->file >= 0;
-    oct_status status = ready ? put_model(w, spec, checksum) : write_error(w, "the file");
-    errno = 0; /* closing writes; when that fails HDF5 forgets why, the system does not */
-    if (w->file >= 0 && H5Fclose(w->file) < 0 && status == OCT_OK)
-        status = oct_fail(w->error, OCT_ERR_IO, "%s: cannot write: %s", w->path,
-                          errno ? strerror(errno) : "HDF5 gives no reason");
-    if (w->dataset_plist >= 0) H5Pclose(w->dataset_plist);
-    if (w->group_plist >= 0) H5Pclose(w->group_plist);
-    return status;
+    return x << bits | x >> (32 - bits);
 }
 
-oct_status oct_int8_hdf5_write(const char *path, const oct_int8_spec *spec, uint64_t checksum, oct_error *error)
+/* Jenkins' lookup3 of the 44 bytes before the checksum of a superblock of version 2 or 3: three rounds of three words,
+ * then the last two words (HDF5 File Format Specification 3.0, II.A and VIII.A). */
+static uint32_t superblock_checksum(const uint8_t *bytes)
+{
+    enum { WORDS = 11 };
+    static const int mix[6] = {4, 6, 8, 16, 19, 4}, final[7] = {14, 11, 25, 16, 4, 14, 24};
+    uint32_t s[3];
+    s[0] = s[1] = s[2] = UINT32_C(0xdeadbeef) + 4 * WORDS;
+    for (int word = 0; word < 9; word += 3) {
+        for (int i = 0; i < 3; i++) s[i] += oct_load_le32(bytes + 4 * (word + i));
+        for (int i = 0; i < 6; i++) { /* x -= z; x ^= z <<< n; z += y, with (x, y, z) moving on by one each time */
+            uint32_t *x = &s[i % 3], *y = &s[(i + 1) % 3], *z = &s[(i + 2) % 3];
+            *x = (*x - *z) ^ rotate(*z, mix[i]);
+            *z += *y;
+        }
+    }
+    s[0] += oct_load_le32(bytes + 36);
+    s[1] += oct_load_le32(bytes + 40);
+    for (int i = 0; i < 7; i++) { /* x ^= z; x -= z <<< n, beginning with x = the third */
+        uint32_t *x = &s[(i + 2) % 3], z = s[(i + 1) % 3];
+        *x = (*x ^ z) - rotate(z, final[i]);
+    }
+    return s[2];
+}
+
+/* H5Fget_file_image of HDF5 1.10 clears the superblock's "open for writing" flag but keeps the checksum that went with
+ * it, and the file could not be opened: computed again. */
+static void seal_superblock(uint8_t *bytes, size_t size)
+{
+    enum { VERSION_AT = 8, CHECKSUM_AT = 44, BYTES = 48 };
+    if (size >= BYTES && bytes[VERSION_AT] >= 2) oct_store_le32(bytes + CHECKSUM_AT, superblock_checksum(bytes));
+}
+
+static oct_status take_bytes(const writer *w, uint8_t **bytes, size_t *size)
+{
+    ssize_t length = H5Fflush(w->file, H5F_SCOPE_GLOBAL) < 0 ? -1 : H5Fget_file_image(w->file, NULL, 0);
+    if (length <= 0) return write_error(w, "the file");
+    *bytes = oct_alloc((size_t)length, 1);
+    if (!*bytes) return oct_fail(w->error, OCT_ERR_MEMORY, "out of memory: %s", w->path);
+    if (H5Fget_file_image(w->file, *bytes, (size_t)length) != length) {
+        oct_free(*bytes);
+        *bytes = NULL;
+        return write_error(w, "the file");
+    }
+    *size = (size_t)length;
+    seal_superblock(*bytes, *size);
+    return OCT_OK;
+}
+
+oct_status oct_int8_hdf5_write(uint8_t **bytes, size_t *size, const oct_int8_spec *spec, uint64_t checksum,
+                               const char *path, oct_error *error)
 {
     writer w = {.path = path, .object = "/", .error = error};
-    char *temporary = oct_file_temporary_name(path);
-    if (!temporary) return oct_fail(error, OCT_ERR_MEMORY, "out of memory: %s", path);
     oct_hdf5_silence silence;
+    *bytes = NULL;
+    *size = 0;
     oct_hdf5_silence_push(&silence);
-    oct_status status = write_file(&w, temporary, spec, checksum);
+    w.group_plist = timeless(H5P_GROUP_CREATE);
+    w.dataset_plist = timeless(H5P_DATASET_CREATE);
+    w.file = create_file(path);
+    bool ready = w.group_plist >= 0 && w.dataset_plist >= 0 && w.file >= 0;
+    oct_status status = ready ? put_model(&w, spec, checksum) : write_error(&w, "the file");
+    if (status == OCT_OK) status = take_bytes(&w, bytes, size);
+    if (w.file >= 0) H5Fclose(w.file);
+    if (w.dataset_plist >= 0) H5Pclose(w.dataset_plist);
+    if (w.group_plist >= 0) H5Pclose(w.group_plist);
     oct_hdf5_silence_pop(&silence);
-    if (status == OCT_OK)
-        status = oct_file_commit(temporary, path, error);
-    else
-        unlink(temporary);
-    oct_free(temporary);
     return status;
 }

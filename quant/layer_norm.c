@@ -12,7 +12,8 @@ static double folded_scale(const oct_norm_channel *c, double var)
 {
     const double min_scale = 1e-8; /* as in oct_fold_weights */
     double s = (double)c->gamma / sqrt(var + (double)c->attrs->eps);
-    return fabs(s) >= min_scale ? s : s < 0 ? -min_scale : min_scale;
+    if (!(fabs(s) < min_scale)) return s;
+    return s < 0 ? -min_scale : min_scale;
 }
 
 void oct_norm_live(const oct_norm_channel *c, const oct_acc_sums *sums, int64_t m, int dead, float *running_mean,

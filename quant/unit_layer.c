@@ -104,10 +104,9 @@ static void place_backward(oct_layer_job *job, oct_carve *c, int batch, int thre
     job->p = oct_carve_take(c, outputs, sizeof(float));
     job->q = oct_carve_take(c, outputs, sizeof(float));
     job->r = oct_carve_take(c, outputs, sizeof(float));
-    job->x_f32 = oct_carve_take(c, n * job->in_sample, sizeof(float));
     job->w_f32 = oct_carve_take(c, job->weight->count, sizeof(float));
     job->dw = oct_carve_take(c, job->weight->count, sizeof(float));
-    job->conv_scratch = oct_carve_take(c, oct_conv_backward_scratch(&job->geometry, batch, threads), 1);
+    job->conv_scratch = oct_carve_take(c, oct_conv_backward_scratch(&job->geometry, batch, threads, true), 1);
 }
 
 size_t oct_layer_scratch_place(oct_layer_job *job, void *base, int batch, int threads, bool backward, bool training)

@@ -51,7 +51,6 @@ typedef struct oct_layer_job {
     oct_point_memory point;
     double *grad_sum, *grad_dot; /* batch x outputs; backward */
     float *mean_f32, *p, *q, *r; /* [outputs]; backward */
-    float *x_f32;                /* batch x in_sample; backward */
     float *w_f32, *dw;           /* weight-sized; backward */
     void *conv_scratch;          /* backward */
 } oct_layer_job;

@@ -87,14 +87,23 @@ static void norm_gradients(const oct_layer_job *job)
     }
 }
 
-static void apply_to_image(void *arg, int64_t image, int thread)
+/* g of one image, in place of dZ. */
+static void finish_dy(void *arg, size_t image)
 {
     const oct_layer_job *job = arg;
-    (void)thread;
-    float *d = (float *)job->step->d_out->data + (size_t)image * job->out_sample;
-    const float *acc = job->acc_f32 + (size_t)image * job->out_sample;
+    if (!job->norm || job->step->run->bn_frozen) return;
+    float *d = (float *)job->step->d_out->data + image * job->out_sample;
+    const float *acc = job->acc_f32 + image * job->out_sample;
     job->step->f32->bn_backward_apply(d, d, acc, job->p, job->q, job->r, job->out_sample / (size_t)job->outputs,
                                       job->outputs, 0);
+}
+
+static void make_x(void *arg, float *out, size_t image)
+{
+    const oct_layer_job *job = arg;
+    const oct_tensor *x = job->step->in[0];
+    job->kernels.dequantize(out, (const uint8_t *)x->data + image * job->in_sample, job->in_sample,
+                            ldexpf(1, -x->exponent), x->is_signed);
 }
 
 static void bias_gradient(const oct_layer_job *job)
@@ -103,16 +112,6 @@ static void bias_gradient(const oct_layer_job *job)
     if (i < 0 || !job->step->d_in[i]) return;
     float *d = job->step->d_in[i]->data;
     for (int o = 0; o < job->outputs; o++) d[o] += (float)total_of(job, job->grad_sum, o);
-}
-
-static void decode_image(void *arg, int64_t image, int thread)
-{
-    const oct_layer_job *job = arg;
-    const oct_tensor *x = job->step->in[0];
-    (void)thread;
-    size_t at = (size_t)image * job->in_sample;
-    job->kernels.dequantize(job->x_f32 + at, (const uint8_t *)x->data + at, job->in_sample, ldexpf(1, -x->exponent),
-                            x->is_signed);
 }
 
 static size_t output_of_weight(const oct_layer_job *job, size_t i)
@@ -128,7 +127,8 @@ static oct_status convolution_gradients(oct_layer_job *job)
     size_t count = job->weight->count;
     for (size_t i = 0; i < count; i++)
         job->w_f32[i] = ldexpf((float)job->kept.fold.codes[i], -job->kept.fold.exponent[output_of_weight(job, i)]);
-    oct_tensor x = {.data = job->x_f32, .sample = job->in_sample}, w = {.data = job->w_f32, .sample = count};
+    oct_conv_source source = {finish_dy, make_x, job};
+    oct_tensor x = {.sample = job->in_sample}, w = {.data = job->w_f32, .sample = count};
     oct_tensor dw = {.data = job->dw, .sample = count};
     oct_step inner = *step;
     inner.input_count = 2;
@@ -137,8 +137,7 @@ static oct_status convolution_gradients(oct_layer_job *job)
     inner.d_in[1] = step->d_in[wi] ? &dw : NULL;
     inner.accumulate[1] = 0;
     inner.scratch = job->conv_scratch;
-    if (inner.d_in[1]) oct_parallel_for(step->ctx->threads, step->batch, decode_image, job);
-    OCT_TRY(oct_conv_backward(&inner, &job->geometry));
+    OCT_TRY(oct_conv_backward(&inner, &job->geometry, &source));
     float *d = step->d_in[wi] ? step->d_in[wi]->data : NULL;
     for (size_t i = 0; d && i < count; i++)
         if (job->kept.fold.passes[i]) d[i] += (float)job->kept.fold.s[output_of_weight(job, i)] * job->dw[i];
@@ -155,11 +154,9 @@ oct_status oct_layer_backward(oct_step *step)
                                   (size_t)(job.conv.layer.op == OCT_INT8_CONV ? job.conv.layer.groups : 1);
     if (job.norm) drop_bias(&job);
     oct_parallel_for(step->ctx->threads, step->batch, sums_of_image, &job);
-    if (job.norm) {
+    if (job.norm)
         norm_gradients(&job);
-        if (!step->run->bn_frozen) oct_parallel_for(step->ctx->threads, step->batch, apply_to_image, &job);
-    } else {
+    else
         bias_gradient(&job);
-    }
     return convolution_gradients(&job);
 }

@@ -22,10 +22,13 @@ static void expect_bad_graph(const char *text, const char *expected)
 }
 
 #define INPUT(id) "{\"id\":" #id ",\"name\":\"x\",\"kind\":\"input\",\"dtype\":\"f32\",\"shape\":[-1,4]}"
-#define RELU "{\"id\":1,\"name\":\"r\",\"kind\":\"op\",\"op\":\"relu\",\"inputs\":[\"x\"],\"dtype\":\"f32\",\"shape\":[-1,4]}"
+#define RELU                                                                                                  \
+    "{\"id\":1,\"name\":\"r\",\"kind\":\"op\",\"op\":\"relu\",\"inputs\":[\"x\"],\"dtype\":\"f32\","                   \
+    "\"shape\":[-1,4]}"
 #define CLIP(attrs)                                                                                           \
     "{\"id\":1,\"name\":\"c\",\"kind\":\"op\",\"op\":\"clip\",\"attrs\":" attrs                               \
     ",\"inputs\":[\"x\"],\"dtype\":\"f32\",\"shape\":[-1,4]}"
+#define WEIGHT(shape) "{\"id\":0,\"name\":\"w\",\"kind\":\"parameter\",\"dtype\":\"f32\",\"shape\":" shape "}"
 #define GRAPH(nodes) "{\"seed\":\"1\",\"nodes\":[" nodes "]}"
 
 static void graph_from_json_malformed_text_names_the_node(void)
@@ -63,10 +66,8 @@ static void graph_from_json_malformed_text_names_the_node(void)
     expect_bad_graph(GRAPH(INPUT(0) ",{\"id\":1,\"name\":\"r\",\"kind\":\"op\",\"op\":\"relu\",\"inputs\":[\"x\"],"
                                     "\"dtype\":\"f32\",\"shape\":[-1,5]}"),
                      "expected f32 [N,4]");
-    expect_bad_graph(GRAPH("{\"id\":0,\"name\":\"w\",\"kind\":\"parameter\",\"dtype\":\"f32\",\"shape\":[65536,65536]}"),
-                     "'w'");
-    expect_bad_graph(GRAPH("{\"id\":0,\"name\":\"w\",\"kind\":\"parameter\",\"dtype\":\"f32\",\"shape\":[1,2,3,4,5]}"),
-                     "shape");
+    expect_bad_graph(GRAPH(WEIGHT("[65536,65536]")), "'w'");
+    expect_bad_graph(GRAPH(WEIGHT("[1,2,3,4,5]")), "shape");
     oct_ctx_destroy(ctx);
 }
 

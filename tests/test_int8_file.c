@@ -117,8 +117,8 @@ static void file_write_on_a_full_disk_fails_and_leaves_nothing(void)
     setrlimit(RLIMIT_FSIZE, &small);
     for (int image = 0; image <= 1; image++) {
         oct_error error = {0};
-        oct_status status = image ? oct_int8_file_write_image(path, &n.spec, &error)
-                                  : oct_int8_file_write(path, &n.spec, &error);
+        oct_status status =
+            image ? oct_int8_file_write_image(path, &n.spec, &error) : oct_int8_file_write(path, &n.spec, &error);
         CU_ASSERT_EQUAL(status, OCT_ERR_IO);
         CU_ASSERT_PTR_NOT_NULL(strstr(error.message, "full.h5"));
         if (!strstr(error.message, "write")) printf("    %s\n", error.message);
