@@ -29,10 +29,21 @@ static oct_status check_options(oct_graph *g, const oct_plan_options *o)
     return OCT_OK;
 }
 
+static void mark_live(oct_plan *plan)
+{
+    const oct_graph *g = plan->graph;
+    for (int i = 0; i < plan->options.output_count; i++) plan->live[plan->outputs[i]] = true;
+    for (int32_t k = g->node_count - 1; k >= 0; k--) {
+        const oct_node *n = g->nodes[g->order[k]];
+        for (int i = 0; i < n->input_count && plan->live[n->id]; i++) plan->live[n->inputs[i]] = true;
+    }
+}
+
 static oct_status allocate_tables(oct_plan *plan, const oct_value *outputs)
 {
     size_t nodes = (size_t)plan->graph->node_count;
     plan->kept = oct_calloc(nodes, sizeof *plan->kept);
+    plan->live = oct_calloc(nodes, sizeof *plan->live);
     plan->units = oct_calloc(nodes, sizeof *plan->units);
     plan->unit_of = oct_calloc(nodes, sizeof *plan->unit_of);
     plan->needs_grad = oct_calloc(nodes, sizeof *plan->needs_grad);
@@ -40,7 +51,7 @@ static oct_status allocate_tables(oct_plan *plan, const oct_value *outputs)
     plan->leaf_grads = oct_calloc(nodes, sizeof *plan->leaf_grads);
     plan->input_storage = oct_calloc(nodes, sizeof *plan->input_storage);
     plan->outputs = oct_calloc((size_t)plan->options.output_count, sizeof *plan->outputs);
-    if (!plan->kept || !plan->units || !plan->unit_of || !plan->needs_grad || !plan->leaves || !plan->leaf_grads ||
+    if (!plan->kept || !plan->live || !plan->units || !plan->unit_of || !plan->needs_grad || !plan->leaves || !plan->leaf_grads ||
         !plan->input_storage || !plan->outputs)
         return oct_out_of_memory(plan->ctx, "plan");
     for (size_t i = 0; i < nodes; i++) plan->unit_of[i] = -1;
@@ -48,6 +59,7 @@ static oct_status allocate_tables(oct_plan *plan, const oct_value *outputs)
         plan->outputs[i] = outputs[i].id;
         plan->kept[plan->outputs[i]] = true;
     }
+    mark_live(plan);
     if (plan->options.mode == OCT_TRAIN) {
         plan->gradients = oct_calloc(plan->graph->params.count, sizeof *plan->gradients);
         if (!plan->gradients) return oct_out_of_memory(plan->ctx, "gradients");
@@ -102,15 +114,18 @@ oct_status oct_plan_create(oct_plan **out, oct_graph *graph, const oct_plan_opti
     plan->ctx = graph->ctx;
     plan->options = *options;
     plan->options.outputs = NULL; /* the caller's array is only borrowed for this call */
+    plan->options.no_fuse |= graph->ctx->no_fuse != 0;
     plan->threads = graph->ctx->threads;
     oct_f32_kernels_init(&plan->f32, plan->ctx->cpu_mask);
     oct_status status = allocate_tables(plan, options->outputs);
-    if (status == OCT_OK) {
-        bind_leaves(plan);
+    if (status == OCT_OK) bind_leaves(plan);
+    if (status == OCT_OK && oct_plan_needs_reference(plan)) {
+        status = oct_plan_reference_create(plan);
+    } else if (status == OCT_OK) {
         status = oct_plan_make_units(plan);
+        if (status == OCT_OK) status = oct_plan_make_memory(plan);
+        if (status == OCT_OK) status = check_pixel_readers(plan);
     }
-    if (status == OCT_OK) status = oct_plan_make_memory(plan);
-    if (status == OCT_OK) status = check_pixel_readers(plan);
     if (status != OCT_OK) {
         oct_plan_destroy(plan);
         return status;
@@ -122,11 +137,13 @@ oct_status oct_plan_create(oct_plan **out, oct_graph *graph, const oct_plan_opti
 void oct_plan_destroy(oct_plan *plan)
 {
     if (!plan) return;
+    oct_plan_reference_destroy(plan);
     if (plan->input_storage)
         for (int32_t i = 0; i < plan->graph->node_count; i++) oct_free(plan->input_storage[i]);
     oct_free(plan->input_storage);
     oct_free(plan->outputs);
     oct_free(plan->kept);
+    oct_free(plan->live);
     oct_free(plan->units);
     oct_free(plan->unit_of);
     oct_free(plan->needs_grad);
@@ -231,6 +248,7 @@ oct_status oct_plan_forward(oct_plan *plan, const oct_run *run, int batch)
     OCT_TRY(check_inputs(plan));
     plan->run = *run;
     plan->last_batch = 0;
+    if (plan->reference) OCT_TRY(oct_plan_reference_forward(plan, batch));
     for (int i = 0; i < plan->unit_count; i++) {
         double start = plan->times ? now_seconds() : 0;
         OCT_TRY(run_forward(plan, &plan->units[i], batch));
@@ -254,6 +272,7 @@ oct_status oct_plan_backward(oct_plan *plan, float scale)
     if (!plan->last_batch)
         return oct_fail(&plan->ctx->error, OCT_ERR_STATE, "backward: only directly after a forward in training mode");
     plan->last_batch = 0;
+    if (plan->reference) return oct_plan_reference_backward(plan, scale);
     *(float *)plan->units[plan->unit_of[plan->outputs[0]]].d_out.data = scale;
     for (int i = plan->unit_count - 1; i >= 0; i--) {
         double start = plan->times ? now_seconds() : 0;
@@ -273,6 +292,8 @@ const oct_tensor *oct_plan_tensor(const oct_plan *plan, oct_value value)
     const oct_node *n = oct_graph_node(plan->graph, value);
     if (!n) return NULL;
     if (n->kind != OCT_NODE_OP) return &plan->leaves[n->id];
+    for (int i = 0; plan->reference && i < plan->options.output_count; i++)
+        if (plan->outputs[i] == n->id) return &plan->reference_outputs[i];
     return plan->unit_of[n->id] < 0 ? NULL : &plan->units[plan->unit_of[n->id]].out;
 }
 

@@ -35,7 +35,8 @@ extern const oct_fuser oct_float_fuser;
 typedef struct oct_plan_options {
     int batch;                /* largest batch */
     oct_mode mode;            /* OCT_TRAIN plans run both ways; OCT_EVAL plans have no backward and need less memory */
-    bool no_fuse;             /* node by node */
+    bool no_fuse;             /* node by node, also when the environment says OCT_FUSE=0: float graphs on their kernels,
+                               * graphs with ops that only run fused (quantized ones) on the reference executor */
     const oct_value *outputs; /* values wanted after forward; outputs[0] is the loss when mode is OCT_TRAIN */
     int output_count;
 } oct_plan_options;

@@ -40,6 +40,7 @@ struct oct_plan {
     int threads;
     int32_t *outputs;        /* node ids, output_count of them */
     bool *kept;              /* by node id: wanted by the caller */
+    bool *live;              /* by node id: a wanted output depends on it */
     oct_planned *units;
     int unit_count;
     int *unit_of;            /* by node id: unit whose output it is, or -1 */
@@ -57,7 +58,16 @@ struct oct_plan {
     oct_plan_observer *observer;
     void *observer_user;
     oct_unit_time *times;    /* NULL while profiling is off */
+    struct oct_reference *reference; /* runs everything instead of units when not NULL (plan_reference.c) */
+    oct_tensor *reference_outputs;   /* per wanted output */
 };
+
+/* plan_reference.c: plans whose graph cannot run node by node on float kernels. */
+bool oct_plan_needs_reference(const oct_plan *plan);
+OCT_MUST_USE oct_status oct_plan_reference_create(oct_plan *plan);
+void oct_plan_reference_destroy(oct_plan *plan);
+OCT_MUST_USE oct_status oct_plan_reference_forward(oct_plan *plan, int batch);
+OCT_MUST_USE oct_status oct_plan_reference_backward(oct_plan *plan, float scale);
 
 /* plan_units.c: fills units, unit_count, unit_of. */
 OCT_MUST_USE oct_status oct_plan_make_units(oct_plan *plan);

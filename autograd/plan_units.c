@@ -6,18 +6,6 @@
 #include "autograd/base/memory.h"
 #include "autograd/plan_internal.h"
 
-/* Nodes that the wanted outputs depend on. */
-static void mark_live(const oct_plan *plan, bool *live)
-{
-    const oct_graph *g = plan->graph;
-    for (int i = 0; i < plan->options.output_count; i++) live[plan->outputs[i]] = true;
-    for (int32_t k = g->node_count - 1; k >= 0; k--) {
-        const oct_node *n = g->nodes[g->order[k]];
-        if (!live[n->id]) continue;
-        for (int i = 0; i < n->input_count; i++) live[n->inputs[i]] = true;
-    }
-}
-
 static void single_unit(const oct_node *n, oct_unit *unit)
 {
     *unit = (oct_unit){.exec = &n->op->exec, .node_count = 1, .nodes = {n->id}, .last = n->id,
@@ -48,17 +36,13 @@ oct_status oct_plan_make_units(oct_plan *plan)
 {
     const oct_graph *g = plan->graph;
     size_t nodes = (size_t)g->node_count;
-    bool *live = oct_calloc(nodes, sizeof *live), *claimed = oct_calloc(nodes, sizeof *claimed);
+    bool *claimed = oct_calloc(nodes, sizeof *claimed);
+    if (!claimed) return oct_out_of_memory(plan->ctx, "plan");
     oct_status status = OCT_OK;
-    if (!live || !claimed) {
-        status = oct_out_of_memory(plan->ctx, "plan");
-        goto done;
-    }
-    mark_live(plan, live);
     int count = 0; /* units come out last first */
     for (int32_t k = g->node_count - 1; k >= 0; k--) {
         const oct_node *n = g->nodes[g->order[k]];
-        if (n->kind != OCT_NODE_OP || !live[n->id] || claimed[n->id]) continue;
+        if (n->kind != OCT_NODE_OP || !plan->live[n->id] || claimed[n->id]) continue;
         oct_unit *unit = &plan->units[count].unit;
         if (!try_fusers(plan, n, claimed, unit)) single_unit(n, unit);
         if (!unit->exec->forward && !unit->exec->view) {
@@ -78,7 +62,6 @@ oct_status oct_plan_make_units(oct_plan *plan)
     }
     for (int i = 0; i < count; i++) plan->unit_of[plan->units[i].unit.last] = i;
 done:
-    oct_free(live);
     oct_free(claimed);
     return status;
 }

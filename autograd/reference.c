@@ -194,6 +194,11 @@ oct_status oct_reference_backward(oct_reference *r, const oct_run *run, oct_valu
     return OCT_OK;
 }
 
+bool oct_reference_is_done(const oct_reference *r, oct_value value)
+{
+    return r->values[value.id].done;
+}
+
 double *oct_reference_value(oct_reference *r, oct_value value)
 {
     return oct_graph_node(r->graph, value) ? r->values[value.id].value : NULL;

@@ -22,6 +22,8 @@ double *oct_reference_input(oct_reference *reference, oct_value input);
 OCT_MUST_USE oct_status oct_reference_set_batch(oct_reference *reference, int batch);
 /* Runs everything that `output` depends on. */
 OCT_MUST_USE oct_status oct_reference_forward(oct_reference *reference, const oct_run *run, oct_value output);
+/* Whether the last forward computed it. */
+bool oct_reference_is_done(const oct_reference *reference, oct_value value);
 /* From d(output) = 1 for every element, through everything forward ran. */
 OCT_MUST_USE oct_status oct_reference_backward(oct_reference *reference, const oct_run *run, oct_value output);
 

@@ -345,6 +345,40 @@ static void dequantized_graph_equals_the_float_graph(void)
     CU_ASSERT_EQUAL(memcmp(&loss[0], &loss[1], sizeof loss[0]), 0);
 }
 
+/* OCT_FUSE=0: the same plan on the reference executor gives the same loss, gradients, statistics and ranges. */
+static void unfused_plan_runs_on_the_reference(void)
+{
+    float loss[2], *gradients[2], *buffers[2];
+    size_t params = 0, state = 0;
+    for (int fused = 0; fused < 2; fused++) {
+        net n = net_open(2, NULL, 31);
+        disturb(n.graph, 32);
+        REQUIRE_OK(n.ctx, oct_quantize(n.graph, &OCT_QCONFIG_DEFAULT, NULL, NULL));
+        oct_value outputs[2] = {n.loss, n.logits};
+        oct_plan *plan;
+        REQUIRE_OK(n.ctx, oct_plan_create(&plan, n.graph, &(oct_plan_options){.batch = BATCH, .mode = OCT_TRAIN, .no_fuse = !fused, .outputs = outputs, .output_count = 2}));
+        fill_batch(oct_plan_input(plan, n.image), oct_plan_input(plan, n.label), BATCH, 5);
+        ASSERT_OK(n.ctx, oct_plan_forward(plan, &live, BATCH - 1));
+        ASSERT_OK(n.ctx, oct_plan_backward(plan, 0.5f));
+        loss[fused] = *(const float *)oct_plan_tensor(plan, n.loss)->data;
+        params = n.graph->params.count;
+        state = n.graph->buffers.count;
+        gradients[fused] = oct_alloc(params, sizeof(float));
+        buffers[fused] = oct_alloc(state, sizeof(float));
+        memcpy(gradients[fused], oct_plan_gradients(plan), params * sizeof(float));
+        memcpy(buffers[fused], n.graph->buffers.data, state * sizeof(float));
+        oct_plan_destroy(plan);
+        net_close(&n);
+    }
+    CU_ASSERT_TRUE(fabsf(loss[0] - loss[1]) < 1e-6f * fabsf(loss[1]));
+    CU_ASSERT_TRUE(test_relative_error_f32(gradients[0], gradients[1], params) < 1e-5);
+    CU_ASSERT_EQUAL(memcmp(buffers[0], buffers[1], state * sizeof(float)), 0);
+    for (int i = 0; i < 2; i++) {
+        oct_free(gradients[i]);
+        oct_free(buffers[i]);
+    }
+}
+
 /* T39: the same bytes for any thread count and on every level. */
 static void quantized_step_is_the_same_for_any_thread_count(void)
 {
@@ -393,6 +427,7 @@ static const test_case cases[] = {
     {"fused_frozen_equals_reference", fused_frozen_equals_reference},
     {"fused_evaluation_equals_reference", fused_evaluation_equals_reference},
     {"export_verify_no_code_differs", export_verify_no_code_differs},
+    {"unfused_plan_runs_on_the_reference", unfused_plan_runs_on_the_reference},
     {"T39_quantized_step_is_the_same_for_any_thread_count", quantized_step_is_the_same_for_any_thread_count},
     {"quantize_norm_without_convolution_is_refused", quantize_norm_without_convolution_is_refused},
 };

@@ -3,6 +3,8 @@
 
 #include <stdarg.h>
 #include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
 
 #include "autograd/base/cpu.h"
 #include "autograd/base/memory.h"
@@ -30,6 +32,8 @@ oct_status oct_ctx_create(oct_ctx **out, const oct_ctx_options *options, oct_err
     if (!ctx) return oct_fail(error, OCT_ERR_MEMORY, "out of memory: context");
     ctx->threads = options->threads ? options->threads : oct_par_default_threads();
     ctx->cpu_mask = mask;
+    const char *fuse = getenv("OCT_FUSE");
+    ctx->no_fuse = fuse && !strcmp(fuse, "0");
     ctx->log = options->log;
     ctx->log_user = options->log_user;
     *out = ctx;
