@@ -131,6 +131,11 @@ int oct_evaluator_classes(const oct_evaluator *e)
     return e->classes;
 }
 
+oct_plan *oct_evaluator_plan(oct_evaluator *e)
+{
+    return e->plan;
+}
+
 static double logit(const oct_tensor *t, size_t i)
 {
     if (t->storage == OCT_STORE_F32) return (double)((const float *)t->data)[i];

@@ -38,6 +38,8 @@ OCT_MUST_USE oct_status oct_evaluator_create_int8(oct_evaluator **out, oct_ctx *
 void oct_evaluator_destroy(oct_evaluator *evaluator); /* NULL is allowed */
 
 int oct_evaluator_classes(const oct_evaluator *evaluator);
+/* The plan of a graph, for printing and timing; NULL for an int8 model. Borrowed. */
+oct_plan *oct_evaluator_plan(oct_evaluator *evaluator);
 
 /* scores[count][classes] of u8 NHWC images of the model's size. Borrowed until the next call. OCT_ERR_NUMERIC naming the
  * first tensor when one is not finite. */

@@ -78,7 +78,9 @@ int cli_fail_with(cli *c, const char *format, ...)
 
 int cli_fail(cli *c)
 {
-    return cli_fail_with(c, "%s", *c->ctx->error.message ? c->ctx->error.message : "failed");
+    const oct_error *error = &c->ctx->error;
+    cli_fail_with(c, "%s", *error->message ? error->message : "failed");
+    return error->status == OCT_ERR_ARGUMENT ? CLI_USAGE : CLI_FAILED;
 }
 
 static void print_to(FILE *stream, const char *format, va_list args)

@@ -27,9 +27,10 @@ typedef struct cli {
 int cli_start(cli *c, int64_t threads);
 /* Destroys the context. Returns the exit status: `status`, or 1 when it is 0 and stdout could not be written. */
 int cli_end(cli *c, int status);
-/* Prints the context's error ("prog: message" on stderr, with --json also an "error" event); returns CLI_FAILED. */
+/* Prints the context's error ("prog: message" on stderr, with --json also an "error" event). Returns the exit status: 2 when
+ * a flag's value was at fault (OCT_ERR_ARGUMENT), else 1. */
 int cli_fail(cli *c);
-/* The same for a message of the program's own. */
+/* The same for a message of the program's own; returns CLI_FAILED. */
 __attribute__((format(printf, 2, 3))) int cli_fail_with(cli *c, const char *format, ...);
 
 /* From now on SIGINT and SIGTERM only set a flag (a second one of the kind ends the program at once). */

@@ -1,0 +1,302 @@
+/* SPDX-License-Identifier: BSD-2-Clause
+ * bin/bench: how long a training step or an inference takes, and how much memory. A model by name gets random weights and,
+ * quantized, ranges from random images; a file brings its own. */
+#include <cjson/cJSON.h>
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "autograd/base/memory.h"
+#include "autograd/base/rng.h"
+#include "quant/quantize.h"
+#include "train/cli/args.h"
+#include "train/cli/progress.h"
+#include "train/cli/report.h"
+#include "train/model_file.h"
+#include "train/trainer.h"
+
+static struct {
+    const char *model;
+    int64_t batch, steps, warmup, threads, size, channels, classes, seed;
+    bool quantize, real, layers, json, quiet, batch_given;
+} f;
+
+static const arg_option options[] = {
+    {.name = "", .help = "Benchmark:"},
+    {.name = "model", .type = ARG_TEXT, .value = &f.model, .metavar = "NAME[:k=v]", .help = "a model of the zoo"},
+    {.name = "batch-size", .type = ARG_INT, .value = &f.batch, .metavar = "N", .help = "default 128 for train, 1 for infer",
+     .min = 1, .max = 65536, .unit = "images", .given = &f.batch_given},
+    {.name = "quantize", .type = ARG_SWITCH, .value = &f.quantize, .help = "train: with fake quantization"},
+    {.name = "float", .type = ARG_SWITCH, .value = &f.real, .help = "infer --model: the float graph instead of the int8 engine"},
+    {.name = "steps", .type = ARG_INT, .value = &f.steps, .metavar = "N", .help = "measured, default 50", .min = 1, .max = 1e6,
+     .unit = "steps"},
+    {.name = "warmup", .type = ARG_INT, .value = &f.warmup, .metavar = "N", .help = "before that, default 5", .min = 0,
+     .max = 1e6, .unit = "steps"},
+    {.name = "layers", .type = ARG_SWITCH, .value = &f.layers, .help = "time of each step of the plan (graphs)"},
+    {.name = "size", .type = ARG_INT, .value = &f.size, .metavar = "N", .help = "side of the images, default 32", .min = 1,
+     .max = 4096, .unit = "pixels"},
+    {.name = "channels", .type = ARG_INT, .value = &f.channels, .metavar = "N", .help = "of the images, default 3", .min = 1,
+     .max = 4, .unit = "channels"},
+    {.name = "classes", .type = ARG_INT, .value = &f.classes, .metavar = "N", .help = "default 10", .min = 2, .max = 1e6,
+     .unit = "classes"},
+    {.name = "seed", .type = ARG_INT, .value = &f.seed, .metavar = "N", .help = "of weights and images, default 1", .min = 0,
+     .max = 9e15},
+    {.name = "threads", .type = ARG_INT, .value = &f.threads, .metavar = "N", .help = "computing threads, default all processors",
+     .min = 1, .max = 1024, .unit = "threads"},
+    {.name = "json", .type = ARG_SWITCH, .value = &f.json, .help = "one JSON object per line on stdout"},
+    {.name = "quiet", .type = ARG_SWITCH, .value = &f.quiet, .help = "no progress and no notes"},
+    {.name = NULL},
+};
+
+static const arg_spec spec = {
+    .program = "bench",
+    .usage = "bench train --model NAME [--batch-size N] [--quantize] [options]\n"
+             "       bench infer FILE|--model NAME [--batch-size N] [--float] [options]",
+    .about = "Milliseconds per step (median, 5 %, 95 %), images per second, and memory above that of the loaded model.",
+    .tables = {options},
+    .min_positional = 1,
+    .max_positional = 2,
+    .positional = "'train' or 'infer'",
+};
+
+typedef struct job {
+    cli c;
+    bool train;
+    oct_model_file file;   /* infer FILE */
+    oct_graph *graph;      /* by name */
+    oct_model model;
+    oct_int8_build build;
+    oct_trainer *trainer;
+    oct_evaluator *evaluator;
+    oct_plan *plan;        /* borrowed, for --layers; NULL on the engine */
+    uint8_t *images;
+    int32_t *labels;
+    double *ms;            /* one per measured step */
+    uint64_t before;       /* resident after set-up */
+} job;
+
+static double now_ms(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return 1e3 * (double)t.tv_sec + 1e-6 * (double)t.tv_nsec;
+}
+
+static oct_status make_data(job *j, int height, int width, int channels, int classes)
+{
+    size_t count = (size_t)f.batch * (size_t)height * (size_t)width * (size_t)channels;
+    j->images = oct_alloc(count, 1);
+    j->labels = oct_alloc((size_t)f.batch, sizeof *j->labels);
+    j->ms = oct_calloc((size_t)f.steps, sizeof *j->ms);
+    if (!j->images || !j->labels || !j->ms) return oct_out_of_memory(j->c.ctx, "images");
+    oct_rng rng = oct_rng_start((uint64_t)f.seed, OCT_RNG_SYNTHETIC, 0, 0);
+    for (size_t i = 0; i < count; i++) j->images[i] = (uint8_t)oct_rng_below(&rng, 256);
+    for (int64_t i = 0; i < f.batch; i++) j->labels[i] = (int32_t)oct_rng_below(&rng, (uint32_t)classes);
+    return OCT_OK;
+}
+
+static oct_status build_graph(job *j, bool quantized)
+{
+    oct_model_options o = {.height = (int)f.size, .width = (int)f.size, .channels = (int)f.channels, .classes = (int)f.classes};
+    for (int i = 0; i < 4; i++) o.preprocess.mean[i] = 127.5f, o.preprocess.scale[i] = 1 / 64.0f;
+    OCT_TRY(oct_graph_create(&j->graph, j->c.ctx, (uint64_t)f.seed));
+    OCT_TRY(oct_model_build(&j->model, j->graph, f.model, &o));
+    if (!quantized) return OCT_OK;
+    oct_qconfig config = OCT_QCONFIG_DEFAULT;
+    return oct_quantize(j->graph, &config, NULL, NULL);
+}
+
+/* Ranges from the images, on a plan that is thrown away. */
+static oct_status observe(job *j, int passes)
+{
+    oct_plan *plan;
+    oct_plan_options o = {.batch = (int)f.batch, .mode = OCT_TRAIN, .outputs = (oct_value[]){j->model.loss}, .output_count = 1};
+    OCT_TRY(oct_plan_create(&plan, j->graph, &o));
+    oct_plan_bind(plan, j->model.image, j->images);
+    oct_plan_bind(plan, j->model.label, j->labels);
+    oct_status status = OCT_OK;
+    for (int i = 0; i < passes && status == OCT_OK; i++) {
+        oct_run run = {.mode = OCT_TRAIN, .bn_frozen = 1, .seed = (uint64_t)f.seed, .step = (uint64_t)i};
+        status = oct_plan_forward(plan, &run, (int)f.batch);
+    }
+    oct_plan_destroy(plan);
+    return status;
+}
+
+static void set_up_done(job *j)
+{
+    cli_reset_peak();
+    j->before = cli_resident_bytes();
+}
+
+static oct_status prepare_train(job *j)
+{
+    OCT_TRY(build_graph(j, f.quantize));
+    OCT_TRY(make_data(j, (int)f.size, (int)f.size, (int)f.channels, (int)f.classes));
+    set_up_done(j);
+    oct_trainer_options o = {.batch = (int)f.batch,
+                             .sgd = {.momentum = 0.9f, .weight_decay = 1e-4f},
+                             .schedule = {.kind = OCT_SCHEDULE_CONSTANT, .lr = 1e-4},
+                             .epochs = 100, /* far from any freezing */
+                             .steps_per_epoch = f.steps + f.warmup,
+                             .seed = (uint64_t)f.seed};
+    OCT_TRY(oct_trainer_create(&j->trainer, j->graph, &j->model, &o));
+    j->plan = oct_trainer_plan(j->trainer);
+    return OCT_OK;
+}
+
+static oct_status prepare_file(job *j, const char *path)
+{
+    OCT_TRY(oct_model_file_open(&j->file, path, j->c.ctx));
+    OCT_TRY(make_data(j, j->file.height, j->file.width, j->file.channels, j->file.classes));
+    set_up_done(j);
+    OCT_TRY(oct_model_file_evaluator(&j->evaluator, &j->file, (int)f.batch));
+    j->plan = oct_evaluator_plan(j->evaluator);
+    return OCT_OK;
+}
+
+static oct_status prepare_infer(job *j)
+{
+    OCT_TRY(build_graph(j, !f.real));
+    OCT_TRY(make_data(j, (int)f.size, (int)f.size, (int)f.channels, (int)f.classes));
+    if (f.real) {
+        set_up_done(j);
+        OCT_TRY(oct_evaluator_create(&j->evaluator, j->graph, &j->model, (int)f.batch));
+    } else {
+        OCT_TRY(observe(j, 2));
+        OCT_TRY(oct_int8_export(&j->build, j->graph, &j->model, &(oct_checkpoint_info){0}, NULL, false));
+        set_up_done(j);
+        OCT_TRY(oct_evaluator_create_int8(&j->evaluator, j->c.ctx, j->build.model, (int)f.batch));
+    }
+    j->plan = oct_evaluator_plan(j->evaluator);
+    return OCT_OK;
+}
+
+static oct_status step(job *j)
+{
+    oct_trainer_stats stats;
+    const double *scores;
+    if (!j->train) return oct_evaluator_run(j->evaluator, &scores, j->images, (int)f.batch);
+    oct_batch batch = {.images = j->images, .labels = j->labels, .count = (int)f.batch};
+    return oct_trainer_step(j->trainer, &batch, &stats);
+}
+
+static oct_status measure(job *j)
+{
+    progress_start(j->train ? "training" : "inference", (f.warmup + f.steps) * f.batch, "images", f.quiet);
+    for (int64_t i = -f.warmup; i < f.steps; i++) {
+        if (i == 0 && f.layers && j->plan) oct_plan_profile(j->plan, true);
+        double start = now_ms();
+        OCT_TRY(step(j));
+        if (i >= 0) j->ms[i] = now_ms() - start;
+        progress_update((i + f.warmup + 1) * f.batch, NULL);
+        if (cli_signal()) return OCT_END;
+    }
+    progress_end();
+    return OCT_OK;
+}
+
+static int ascending(const void *a, const void *b)
+{
+    double x = *(const double *)a, y = *(const double *)b;
+    return (x > y) - (x < y);
+}
+
+/* Nearest rank of sorted values. */
+static double percentile(const double *ms, int64_t n, double share)
+{
+    int64_t i = (int64_t)(share * (double)n);
+    return ms[i < n ? i : n - 1];
+}
+
+static void print_layers(const job *j)
+{
+    int count;
+    const cli *c = &j->c;
+    const oct_unit_time *t = j->plan ? oct_plan_times(j->plan, &count) : NULL;
+    if (!t) {
+        cli_note(c, "--layers: the int8 engine runs as a whole and has no times per layer");
+        return;
+    }
+    cli_print(c, "%-28s %-24s %12s %12s", "output", "step", "forward ms", "backward ms");
+    for (int i = 0; i < count; i++) {
+        double forward = 1e3 * t[i].forward / (double)f.steps, backward = 1e3 * t[i].backward / (double)f.steps;
+        cli_print(c, "%-28s %-24s %12.3f %12.3f", t[i].node->name, t[i].step, forward, backward);
+        cJSON *event = cli_event(c, "layer");
+        cJSON_AddStringToObject(event, "output", t[i].node->name);
+        cJSON_AddStringToObject(event, "step", t[i].step);
+        cli_add(event, "forward_ms", forward, 4);
+        if (j->train) cli_add(event, "backward_ms", backward, 4);
+        cli_emit(c, event);
+    }
+}
+
+static void print_result(job *j)
+{
+    const cli *c = &j->c;
+    uint64_t peak = cli_peak_bytes();
+    peak = peak > j->before ? peak - j->before : 0;
+    qsort(j->ms, (size_t)f.steps, sizeof *j->ms, ascending);
+    double median = percentile(j->ms, f.steps, 0.5), p5 = percentile(j->ms, f.steps, 0.05),
+           p95 = percentile(j->ms, f.steps, 0.95), rate = 1e3 * (double)f.batch / median;
+    if (f.layers) print_layers(j);
+    cli_print(c, "batch %" PRId64 ", %d thread%s: median %.3f ms, 5 %% %.3f ms, 95 %% %.3f ms, %.1f images/s, %.1f MB above the model",
+              f.batch, c->ctx->threads, c->ctx->threads > 1 ? "s" : "", median, p5, p95, rate, (double)peak / 1e6);
+    cJSON *r = cli_event(c, "result");
+    cJSON_AddStringToObject(r, "task", j->train ? "bench-train" : "bench-infer");
+    cli_add(r, "ms_median", median, 4);
+    cli_add(r, "ms_p5", p5, 4);
+    cli_add(r, "ms_p95", p95, 4);
+    cli_add(r, "images_per_second", rate, 1);
+    cli_add(r, "peak_bytes", (double)peak, 0);
+    cli_emit(c, r);
+}
+
+static void release(job *j)
+{
+    oct_trainer_destroy(j->trainer);
+    oct_evaluator_destroy(j->evaluator);
+    oct_int8_build_release(&j->build);
+    oct_graph_destroy(j->graph);
+    oct_model_file_close(&j->file);
+    oct_free(j->images);
+    oct_free(j->labels);
+    oct_free(j->ms);
+}
+
+static int check_usage(bool train, int positional)
+{
+    if (train && positional > 1) return args_usage("bench", "train takes a --model NAME, no file");
+    if (!f.model && positional < 2) return args_usage("bench", train ? "train needs --model NAME" : "infer needs a FILE or --model NAME");
+    if (f.model && positional > 1) return args_usage("bench", "infer takes a FILE or --model NAME, not both");
+    if (train && f.real) return args_usage("bench", "train is float unless --quantize is given; --float is for infer");
+    if (!train && f.quantize) return args_usage("bench", "--quantize is for train; infer --model runs the int8 engine");
+    if (!train && f.real && !f.model) return args_usage("bench", "--float needs --model NAME");
+    if (!f.batch_given) f.batch = train ? 128 : 1;
+    return CLI_GO_ON;
+}
+
+int main(int argc, char **argv)
+{
+    static job j;
+    char *positional[2];
+    int count;
+    f.steps = 50, f.warmup = 5, f.size = 32, f.channels = 3, f.classes = 10, f.seed = 1;
+    int status = args_parse(&spec, argc, argv, positional, &count);
+    if (status != CLI_GO_ON) return status;
+    j.train = !strcmp(positional[0], "train");
+    if (!j.train && strcmp(positional[0], "infer")) return args_usage("bench", "expected 'train' or 'infer', got '%s'", positional[0]);
+    status = check_usage(j.train, count);
+    if (status != CLI_GO_ON) return status;
+    j.c = (cli){.program = "bench", .json = f.json, .quiet = f.quiet};
+    status = cli_start(&j.c, f.threads);
+    if (status != CLI_GO_ON) return status;
+    cli_catch_signals();
+    oct_status result = j.train ? prepare_train(&j) : count > 1 ? prepare_file(&j, positional[1]) : prepare_infer(&j);
+    if (result == OCT_OK) result = measure(&j);
+    if (result == OCT_OK) print_result(&j);
+    status = result == OCT_END ? 128 + cli_signal() : result != OCT_OK ? cli_fail(&j.c) : CLI_OK;
+    release(&j);
+    return cli_end(&j.c, status);
+}
