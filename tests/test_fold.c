@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause
- * Folded weights and biases (quant/fold.h) and the integer batch norm (quant/layer_norm.h): scales of zero and negative
- * gamma, exponents per tensor and per channel, the bounds that keep accumulators in 32 bits, exact statistics. */
+ * Folded weights and biases (quant/fold.h) and the integer batch norm (quant/layer_norm.h): scales of zero
+ * and negative gamma, exponents per tensor and per channel, the bounds that keep accumulators in 32 bits,
+ * exact statistics. */
 #include "quant/fold.h"
 
 #include <math.h>
@@ -49,8 +50,8 @@ static void fold_plain_weights_round_half_away(void)
 {
     static const float w[8] = {0.7f, -0.7f, 0.00390625f, -0.00390625f, 0.0f, 0.5f, -0.01171875f, 0.0039f};
     static const int8_t q[8] = {90, -90, 1, -1, 0, 64, -2, 0};
-    oct_fold_source s = {.weights = w, .outputs = 1, .per_output = 8, .input_exponent = 8,
-                         .bias = (const float[]){1.00001f}};
+    oct_fold_source s = {
+        .weights = w, .outputs = 1, .per_output = 8, .input_exponent = 8, .bias = (const float[]){1.00001f}};
     folded r = fold(&s);
     CU_ASSERT_EQUAL(r.status, OCT_OK);
     CU_ASSERT_EQUAL(r.f.exponent[0], 7);
@@ -61,7 +62,8 @@ static void fold_plain_weights_round_half_away(void)
     oct_free(r.block);
 }
 
-/* The narrow range: a weight of exactly the clip saturates, on both sides alike (T5), and gets no gradient. */
+/* The narrow range: a weight of exactly the clip saturates, on both sides alike (T5), and gets no gradient.
+ */
 static void fold_weight_at_the_clip_saturates_and_is_masked(void)
 {
     static const float w[4] = {1, -1, 0.99609375f /* 127.5 */, 0.9921875f /* 127 */};
@@ -92,19 +94,28 @@ static void fold_exponent_is_exact(void)
     }
 }
 
-/* T12: gamma of zero, below zero, and a variance near zero. eps + var = 1 exactly where not said otherwise. */
+/* T12: gamma of zero, below zero, and a variance near zero. eps + var = 1 exactly where not said otherwise.
+ */
 static void fold_gamma_and_variance_extremes(void)
 {
     static const float w[8] = {0.25f, 0.5f, 0.25f, 0.5f, 0.25f, 0.5f, 0.25f, 0.5f};
-    static const float gamma[4] = {0, -1.5f, 1, -1e-20f}, beta[4] = {0.5f, 0.25f, 0, 0}, mean[4] = {1, 2, 0, 0};
+    static const float gamma[4] = {0, -1.5f, 1, -1e-20f}, beta[4] = {0.5f, 0.25f, 0, 0},
+                       mean[4] = {1, 2, 0, 0};
     static const float var[4] = {0.75f, 0.75f, 0.75f, 0.75f};
-    oct_fold_source s = {.weights = w, .outputs = 4, .per_output = 2, .gamma = gamma, .beta = beta, .mean = mean,
-                         .var = var, .eps = 0.25f, .input_exponent = 8};
+    oct_fold_source s = {.weights = w,
+                         .outputs = 4,
+                         .per_output = 2,
+                         .gamma = gamma,
+                         .beta = beta,
+                         .mean = mean,
+                         .var = var,
+                         .eps = 0.25f,
+                         .input_exponent = 8};
     folded r = fold(&s);
     CU_ASSERT_EQUAL(r.status, OCT_OK);
-    CU_ASSERT_EQUAL(r.f.s[0], 1e-8);  /* zero counts as positive */
+    CU_ASSERT_EQUAL(r.f.s[0], 1e-8); /* zero counts as positive */
     CU_ASSERT_EQUAL(r.f.s[1], -1.5);
-    CU_ASSERT_EQUAL(r.f.s[3], -1e-8); /* the floor keeps the sign */
+    CU_ASSERT_EQUAL(r.f.s[3], -1e-8);    /* the floor keeps the sign */
     CU_ASSERT_EQUAL(r.f.exponent[0], 7); /* max|w'| = 0.75, from the channel whose scale is negative */
     static const int8_t q[8] = {0, 0, -48, -96, 32, 64, 0, 0};
     CU_ASSERT_EQUAL(memcmp(r.f.codes, q, 8), 0);
@@ -130,8 +141,16 @@ static void fold_depthwise_layout_and_bias(void)
 {
     static const float w[6] = {0.5f, 0.25f, -0.5f, 0.125f, 0.75f, 0.375f}; /* [3 taps][2 channels] */
     static const float gamma[2] = {1, 2}, beta[2] = {0, 1}, mean[2] = {0.5f, 0.25f}, var[2] = {0.75f, 0.75f};
-    oct_fold_source s = {.weights = w, .outputs = 2, .per_output = 3, .outputs_last = 1, .gamma = gamma, .beta = beta,
-                         .mean = mean, .var = var, .eps = 0.25f, .bias = (const float[]){1, -0.25f},
+    oct_fold_source s = {.weights = w,
+                         .outputs = 2,
+                         .per_output = 3,
+                         .outputs_last = 1,
+                         .gamma = gamma,
+                         .beta = beta,
+                         .mean = mean,
+                         .var = var,
+                         .eps = 0.25f,
+                         .bias = (const float[]){1, -0.25f},
                          .input_exponent = 5};
     folded r = fold(&s);
     static const int8_t q[6] = {64, 64, -64, 32, 96, 96};
@@ -166,7 +185,11 @@ static void fold_of_zeros_is_finite(void)
 {
     static const float w[4] = {0, 0, -0.0f, 0};
     for (int per_channel = 0; per_channel < 2; per_channel++) {
-        oct_fold_source s = {.weights = w, .outputs = 2, .per_output = 2, .input_exponent = 24, .per_channel = per_channel,
+        oct_fold_source s = {.weights = w,
+                             .outputs = 2,
+                             .per_output = 2,
+                             .input_exponent = 24,
+                             .per_channel = per_channel,
                              .bias = (const float[]){0, 0}};
         folded r = fold(&s);
         CU_ASSERT_EQUAL(r.status, OCT_OK);
@@ -181,7 +204,11 @@ static void large_bias_lowers_the_weight_exponent(void)
 {
     static const float w[4] = {0.7f, 0.1f, 0.7f, 0.1f}, bias[2] = {1, 40000};
     for (int per_channel = 0; per_channel < 2; per_channel++) {
-        oct_fold_source s = {.weights = w, .outputs = 2, .per_output = 2, .input_exponent = 8, .bias = bias,
+        oct_fold_source s = {.weights = w,
+                             .outputs = 2,
+                             .per_output = 2,
+                             .input_exponent = 8,
+                             .bias = bias,
                              .per_channel = per_channel};
         folded r = fold(&s);
         CU_ASSERT_EQUAL(r.status, OCT_OK);
@@ -198,7 +225,8 @@ static void large_bias_lowers_the_weight_exponent(void)
     /* the bound itself is excluded: |b_q| = 2^30 exactly */
     for (int sign = -1; sign <= 1; sign += 2) {
         float exact = (float)sign * 32768;
-        oct_fold_source s = {.weights = w, .outputs = 1, .per_output = 2, .input_exponent = 8, .bias = &exact};
+        oct_fold_source s = {
+            .weights = w, .outputs = 1, .per_output = 2, .input_exponent = 8, .bias = &exact};
         folded r = fold(&s);
         CU_ASSERT_EQUAL(r.f.exponent[0], 6);
         CU_ASSERT_EQUAL(r.f.bias[0], sign * (1 << 29));
@@ -212,13 +240,17 @@ static void many_taps_lower_the_weight_exponent(void)
     enum { TAPS = 40000 };
     float *w = oct_alloc(2 * TAPS, sizeof *w);
     CU_ASSERT_PTR_NOT_NULL_FATAL(w);
-    static const struct { size_t taps; int lowered; } table[] = {{16577, 0}, {16578, 1}, {32896, 1}, {32897, 2}, {TAPS, 2}};
+    static const struct {
+        size_t taps;
+        int lowered;
+    } table[] = {{16577, 0}, {16578, 1}, {32896, 1}, {32897, 2}, {TAPS, 2}};
     for (size_t t = 0; t < sizeof table / sizeof table[0]; t++) {
         size_t n = table[t].taps;
         for (size_t i = 0; i < n; i++) w[i] = i % 2 ? 1.0f : -1.0f; /* 127; 64; 32 */
         for (size_t i = n; i < 2 * n; i++) w[i] = 1e-3f;
         for (int per_channel = 0; per_channel < 2; per_channel++) {
-            oct_fold_source s = {.weights = w, .outputs = 2, .per_output = n, .input_exponent = 8, .per_channel = per_channel};
+            oct_fold_source s = {
+                .weights = w, .outputs = 2, .per_output = n, .input_exponent = 8, .per_channel = per_channel};
             folded r = fold(&s);
             CU_ASSERT_EQUAL(r.status, OCT_OK);
             CU_ASSERT_EQUAL(r.f.exponent[0], 7 - table[t].lowered);
@@ -230,7 +262,8 @@ static void many_taps_lower_the_weight_exponent(void)
     oct_free(w);
 }
 
-/* T36: the folded weights, decoded and folded again, give the same codes and exponents (unless all codes are small). */
+/* T36: the folded weights, decoded and folded again, give the same codes and exponents (unless all codes are
+ * small). */
 static void folding_decoded_weights_again_changes_nothing(void)
 {
     enum { OUTPUTS = 6, TAPS = 50 };
@@ -239,7 +272,8 @@ static void folding_decoded_weights_again_changes_nothing(void)
         test_fill_normal(w, OUTPUTS * TAPS, seed);
         for (int i = 0; i < OUTPUTS * TAPS; i++) w[i] *= ldexpf(1, i / TAPS - (int)seed);
         for (int per_channel = 0; per_channel < 2; per_channel++) {
-            oct_fold_source s = {.weights = w, .outputs = OUTPUTS, .per_output = TAPS, .per_channel = per_channel};
+            oct_fold_source s = {
+                .weights = w, .outputs = OUTPUTS, .per_output = TAPS, .per_channel = per_channel};
             folded a = fold(&s);
             int largest = 0;
             for (int i = 0; i < OUTPUTS * TAPS; i++) {
@@ -250,7 +284,8 @@ static void folding_decoded_weights_again_changes_nothing(void)
             folded b = fold(&s);
             for (int o = 0; o < OUTPUTS; o++) {
                 int top = 0;
-                for (int i = 0; i < TAPS; i++) top = abs(a.f.codes[o * TAPS + i]) > top ? abs(a.f.codes[o * TAPS + i]) : top;
+                for (int i = 0; i < TAPS; i++)
+                    top = abs(a.f.codes[o * TAPS + i]) > top ? abs(a.f.codes[o * TAPS + i]) : top;
                 if ((per_channel ? top : largest) <= 64) continue;
                 CU_ASSERT_EQUAL(a.f.exponent[o], b.f.exponent[o]);
                 CU_ASSERT_EQUAL(memcmp(a.f.codes + o * TAPS, b.f.codes + o * TAPS, TAPS), 0);
@@ -265,9 +300,17 @@ static void folding_decoded_weights_again_changes_nothing(void)
 static void fold_of_a_value_that_is_not_finite_is_refused(void)
 {
     for (int which = 0; which < 7; which++) {
-        float v[6][2] = {{0.5f, 0.25f}, {1, 1}, {0, 0}, {0, 0}, {1, 1}, {0, 0}}; /* w gamma beta mean var bias */
-        oct_fold_source s = {.weights = v[0], .outputs = 2, .per_output = 1, .gamma = v[1], .beta = v[2], .mean = v[3],
-                             .var = v[4], .bias = v[5], .eps = 1e-5f};
+        float v[6][2] = {{0.5f, 0.25f}, {1, 1}, {0, 0},
+                         {0, 0},        {1, 1}, {0, 0}}; /* w gamma beta mean var bias */
+        oct_fold_source s = {.weights = v[0],
+                             .outputs = 2,
+                             .per_output = 1,
+                             .gamma = v[1],
+                             .beta = v[2],
+                             .mean = v[3],
+                             .var = v[4],
+                             .bias = v[5],
+                             .eps = 1e-5f};
         folded r = fold(&s);
         CU_ASSERT_EQUAL(r.status, OCT_OK);
         oct_free(r.block);
@@ -303,16 +346,23 @@ static oct_acc_sums sums_of(const int32_t *acc, int n)
 }
 
 static const oct_batch_norm_fold_attrs batch_fold = {.eps = 0.25f, .momentum = 0.1f, .fold = OCT_FOLD_BATCH};
-static const oct_batch_norm_fold_attrs running_fold = {.eps = 0.25f, .momentum = 0.1f, .fold = OCT_FOLD_RUNNING};
+static const oct_batch_norm_fold_attrs running_fold = {
+    .eps = 0.25f, .momentum = 0.1f, .fold = OCT_FOLD_RUNNING};
 
-/* T10, T11: accumulators 1, 3, 5, 7 at k = 1/4: outputs 1/4.. 7/4, mean 1, biased variance 5/16, unbiased 5/12. */
+/* T10, T11: accumulators 1, 3, 5, 7 at k = 1/4: outputs 1/4.. 7/4, mean 1, biased variance 5/16, unbiased
+ * 5/12. */
 static void norm_live_known_numbers(void)
 {
     static const int32_t acc[4] = {1, 3, 5, 7};
     oct_acc_sums sums = sums_of(acc, 4);
     for (int sign = -1; sign <= 1; sign += 2) {
-        oct_norm_channel c = {.attrs = &batch_fold, .gamma = 2, .beta = 0.5f, .bias = 3, .s = 2 * sign,
-                              .input_exponent = 0, .weight_exponent = 1};
+        oct_norm_channel c = {.attrs = &batch_fold,
+                              .gamma = 2,
+                              .beta = 0.5f,
+                              .bias = 3,
+                              .s = 2 * sign,
+                              .input_exponent = 0,
+                              .weight_exponent = 1};
         float mean = 0.5f, var = 2, a, b;
         oct_norm_saved saved;
         oct_norm_live(&c, &sums, 4, 0, &mean, &var, &a, &b, &saved);
@@ -329,20 +379,24 @@ static void norm_live_known_numbers(void)
     }
 }
 
-/* T10, 11.10: mode running normalises with the statistics as this batch leaves them, weights folded with those before. */
+/* T10, 11.10: mode running normalises with the statistics as this batch leaves them, weights folded with
+ * those before. */
 static void norm_running_uses_the_statistics_after_the_update(void)
 {
     static const int32_t acc[4] = {1, 3, 5, 7};
     oct_acc_sums sums = sums_of(acc, 4);
-    oct_norm_channel c = {.attrs = &running_fold, .gamma = 2, .beta = 0.5f, .bias = 3, .s = 2, .weight_exponent = 1};
+    oct_norm_channel c = {
+        .attrs = &running_fold, .gamma = 2, .beta = 0.5f, .bias = 3, .s = 2, .weight_exponent = 1};
     float mean = 0.5f, var = 2, a, b;
     oct_norm_saved saved;
     oct_norm_live(&c, &sums, 4, 0, &mean, &var, &a, &b, &saved);
     double new_mean = 0.85, new_var = 2 + 0.1 * (5.0 / 12 - 2);
     CU_ASSERT_DOUBLE_EQUAL(mean, new_mean, 1e-6);
     for (int i = 0; i < 4; i++)
-        CU_ASSERT_DOUBLE_EQUAL((float)acc[i] * a + b, 2 * (acc[i] * 0.25 + 3 - new_mean) / sqrt(new_var + 0.25) + 0.5, 2e-6);
-    CU_ASSERT_DOUBLE_EQUAL(saved.signed_r * (7 - saved.mean), 0.75 / sqrt(5.0 / 16 + 0.25), 1e-12); /* x_hat stays the batch's */
+        CU_ASSERT_DOUBLE_EQUAL((float)acc[i] * a + b,
+                               2 * (acc[i] * 0.25 + 3 - new_mean) / sqrt(new_var + 0.25) + 0.5, 2e-6);
+    CU_ASSERT_DOUBLE_EQUAL(saved.signed_r * (7 - saved.mean), 0.75 / sqrt(5.0 / 16 + 0.25),
+                           1e-12); /* x_hat stays the batch's */
 }
 
 /* The variance of large, close accumulators: E[x^2] - E[x]^2 in double would be noise. */
@@ -358,7 +412,8 @@ static void norm_variance_is_exact(void)
     CU_ASSERT_DOUBLE_EQUAL(var, 0.05, 1e-8);
     /* the largest sums that are allowed: 2^33 positions of +-(2^29 - 1) */
     int64_t m = INT64_C(1) << 33, top = (INT64_C(1) << 29) - 1;
-    sums = (oct_acc_sums){.sum = 0, .square = (__int128)m * top * top, .min = (int32_t)-top, .max = (int32_t)top};
+    sums = (oct_acc_sums){
+        .sum = 0, .square = (__int128)m * top * top, .min = (int32_t)-top, .max = (int32_t)top};
     oct_norm_live(&c, &sums, m, 0, &mean, &var, &a, &b, &saved);
     CU_ASSERT_DOUBLE_EQUAL(saved.signed_r * (double)top, 1, 1e-12);
 }
@@ -373,15 +428,21 @@ static void norm_live_extremes_are_finite(void)
         for (int s = 0; s < 3; s++) {
             for (int kind = 0; kind < 4; kind++) {
                 oct_acc_sums sums = sums_of(kind % 2 ? flat : spread, 3);
-                oct_norm_channel c = {.attrs = kind / 2 ? &running_fold : &batch_fold, .gamma = gammas[g], .beta = 0.5f,
-                                      .s = scales[s], .input_exponent = 20, .weight_exponent = 23};
+                oct_norm_channel c = {.attrs = kind / 2 ? &running_fold : &batch_fold,
+                                      .gamma = gammas[g],
+                                      .beta = 0.5f,
+                                      .s = scales[s],
+                                      .input_exponent = 20,
+                                      .weight_exponent = 23};
                 float mean = 0, var = 1e-38f, a, b;
                 oct_norm_saved saved;
                 oct_norm_live(&c, &sums, 3, 0, &mean, &var, &a, &b, &saved);
                 CU_ASSERT_TRUE(isfinite(mean) && isfinite(var) && isfinite(a) && isfinite(b));
-                CU_ASSERT_TRUE(isfinite(saved.k) && isfinite(saved.mean) && isfinite(saved.signed_r) && isfinite(saved.g_scale));
+                CU_ASSERT_TRUE(isfinite(saved.k) && isfinite(saved.mean) && isfinite(saved.signed_r) &&
+                               isfinite(saved.g_scale));
                 oct_norm_frozen(&c, mean, 1e-38f, &saved);
-                CU_ASSERT_TRUE(isfinite(saved.k) && isfinite(saved.mean) && isfinite(saved.signed_r) && saved.g_scale == 1);
+                CU_ASSERT_TRUE(isfinite(saved.k) && isfinite(saved.mean) && isfinite(saved.signed_r) &&
+                               saved.g_scale == 1);
             }
         }
     }
@@ -393,14 +454,16 @@ static void norm_of_a_dead_channel_keeps_its_statistics(void)
     static const int32_t acc[3] = {0, 0, 0};
     oct_acc_sums sums = sums_of(acc, 3);
     for (int mode = 0; mode < 2; mode++) {
-        oct_norm_channel c = {.attrs = mode ? &running_fold : &batch_fold, .gamma = 1, .beta = 0.5f, .bias = 7, .s = 1};
+        oct_norm_channel c = {
+            .attrs = mode ? &running_fold : &batch_fold, .gamma = 1, .beta = 0.5f, .bias = 7, .s = 1};
         float mean = 0.3f, var = 0.7f, a, b;
         oct_norm_saved saved;
         oct_norm_live(&c, &sums, 3, 1, &mean, &var, &a, &b, &saved);
         CU_ASSERT_TRUE(mean == 0.3f && var == 0.7f);
         CU_ASSERT_TRUE(isfinite(a) && isfinite(b));
         if (!mode) CU_ASSERT_EQUAL(b, 0.5f); /* the value is beta */
-        oct_norm_live(&c, &sums, 3, 0, &mean, &var, &a, &b, &saved); /* the same sums of a living channel do move them */
+        oct_norm_live(&c, &sums, 3, 0, &mean, &var, &a, &b,
+                      &saved); /* the same sums of a living channel do move them */
         CU_ASSERT_TRUE(mean != 0.3f && var != 0.7f);
     }
 }
@@ -408,7 +471,12 @@ static void norm_of_a_dead_channel_keeps_its_statistics(void)
 /* 4.3: x_hat of frozen statistics, and the scale of the gradient. */
 static void norm_frozen_known_numbers(void)
 {
-    oct_norm_channel c = {.attrs = &batch_fold, .gamma = -3, .beta = 1, .bias = 0.5f, .s = -2, .input_exponent = 3,
+    oct_norm_channel c = {.attrs = &batch_fold,
+                          .gamma = -3,
+                          .beta = 1,
+                          .bias = 0.5f,
+                          .s = -2,
+                          .input_exponent = 3,
                           .weight_exponent = 2};
     oct_norm_saved saved;
     oct_norm_frozen(&c, 2, 2, &saved);
@@ -432,7 +500,8 @@ static const test_case cases[] = {
     {"T36_folding_decoded_weights_again_changes_nothing", folding_decoded_weights_again_changes_nothing},
     {"T35_fold_of_a_value_that_is_not_finite_is_refused", fold_of_a_value_that_is_not_finite_is_refused},
     {"T10_T11_norm_live_known_numbers", norm_live_known_numbers},
-    {"T10_norm_running_uses_the_statistics_after_the_update", norm_running_uses_the_statistics_after_the_update},
+    {"T10_norm_running_uses_the_statistics_after_the_update",
+     norm_running_uses_the_statistics_after_the_update},
     {"T11_norm_variance_is_exact", norm_variance_is_exact},
     {"T12_norm_live_extremes_are_finite", norm_live_extremes_are_finite},
     {"T12b_norm_of_a_dead_channel_keeps_its_statistics", norm_of_a_dead_channel_keeps_its_statistics},

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause
- * Activation ranges (quant/range.h): the running average, the clip that is read from it, the histogram's cut tails. */
+ * Activation ranges (quant/range.h): the running average, the clip that is read from it, the histogram's cut
+ * tails. */
 #include "quant/range.h"
 
 #include <math.h>
@@ -60,8 +61,10 @@ static void range_hi_sequence(void)
 /* T8: the factor never falls below 0.001, and the counter never stops meaning "many". */
 static void update_factor_has_a_floor(void)
 {
-    static const struct { float count, factor; } table[] = {
-        {98, 1.0f / 99}, {998, 1.0f / 999}, {999, 0.001f}, {1000, 0.001f}, {1e6f, 0.001f}, {0x1p24f, 0.001f}};
+    static const struct {
+        float count, factor;
+    } table[] = {{98, 1.0f / 99}, {998, 1.0f / 999}, {999, 0.001f},
+                 {1000, 0.001f},  {1e6f, 0.001f},    {0x1p24f, 0.001f}};
     for (size_t i = 0; i < sizeof table / sizeof table[0]; i++) {
         float range[OCT_RANGE_FLOATS] = {-1, 1, table[i].count, 1};
         oct_range_update(range, -3, 2);

@@ -6,15 +6,18 @@
 #include "quant/quantize.h"
 #include "train/numeric.h"
 
-static oct_status observe(oct_plan *plan, oct_graph *graph, const oct_model *model, const oct_batch *batch, uint64_t seed,
-                          int64_t step)
+static oct_status observe(oct_plan *plan, oct_graph *graph, const oct_model *model, const oct_batch *batch,
+                          uint64_t seed, int64_t step)
 {
-    oct_run run = {.mode = OCT_TRAIN, .bn_frozen = 1, .range_frozen = 0, .seed = seed, .step = (uint64_t)step};
+    oct_run run = {
+        .mode = OCT_TRAIN, .bn_frozen = 1, .range_frozen = 0, .seed = seed, .step = (uint64_t)step};
     oct_plan_bind(plan, model->image, batch->images);
     oct_plan_bind(plan, model->label, batch->labels);
     OCT_TRY(oct_plan_forward(plan, &run, batch->count));
     float loss = *(const float *)oct_plan_tensor(plan, model->loss)->data;
-    return isfinite(loss) ? OCT_OK : oct_numeric_explain(plan, graph, &run, batch->count, "calibration: the loss is not finite");
+    return isfinite(loss)
+               ? OCT_OK
+               : oct_numeric_explain(plan, graph, &run, batch->count, "calibration: the loss is not finite");
 }
 
 static oct_status observe_all(oct_plan *plan, oct_graph *graph, const oct_model *model, oct_loader *loader,
@@ -28,7 +31,8 @@ static oct_status observe_all(oct_plan *plan, oct_graph *graph, const oct_model 
         oct_status status = oct_loader_next(loader, &batch);
         if (status == OCT_END) {
             if (epoch_start == done)
-                return oct_fail(&graph->ctx->error, OCT_ERR_FORMAT, "calibration: the data set gives no readable image");
+                return oct_fail(&graph->ctx->error, OCT_ERR_FORMAT,
+                                "calibration: the data set gives no readable image");
             epoch_start = done;
             OCT_TRY(oct_loader_start(loader, ++epoch, 0));
             continue;
@@ -41,8 +45,8 @@ static oct_status observe_all(oct_plan *plan, oct_graph *graph, const oct_model 
     return OCT_OK;
 }
 
-oct_status oct_calibrate(oct_graph *graph, const oct_model *model, oct_loader *loader, int64_t batches, uint64_t seed,
-                         bool again, oct_calibrate_progress *progress, void *user)
+oct_status oct_calibrate(oct_graph *graph, const oct_model *model, oct_loader *loader, int64_t batches,
+                         uint64_t seed, bool again, oct_calibrate_progress *progress, void *user)
 {
     if (!oct_quantize_points(graph) || (!again && !oct_quantize_unobserved(graph))) return OCT_OK;
     oct_plan_options options = {.batch = oct_loader_batch_size(loader),

@@ -16,9 +16,12 @@ typedef struct progress_field {
     size_t offset;
 } progress_field;
 static const progress_field fields[] = {
-    {"epoch", offsetof(oct_train_progress, epoch)},           {"batch", offsetof(oct_train_progress, batch)},
-    {"step", offsetof(oct_train_progress, step)},             {"batches", offsetof(oct_train_progress, batches)},
-    {"correct", offsetof(oct_train_progress, correct)},       {"images", offsetof(oct_train_progress, images)},
+    {"epoch", offsetof(oct_train_progress, epoch)},
+    {"batch", offsetof(oct_train_progress, batch)},
+    {"step", offsetof(oct_train_progress, step)},
+    {"batches", offsetof(oct_train_progress, batches)},
+    {"correct", offsetof(oct_train_progress, correct)},
+    {"images", offsetof(oct_train_progress, images)},
     {"best_epoch", offsetof(oct_train_progress, best_epoch)},
     {"metrics_bytes", offsetof(oct_train_progress, metrics_bytes)},
 };
@@ -29,8 +32,8 @@ static oct_status set_text(oct_state *state, const char *key, const char *value,
     return value ? oct_state_set_text(state, key, value, error) : OCT_OK;
 }
 
-static oct_status fill(oct_state *state, const oct_graph *graph, const float *velocity, const oct_checkpoint_info *info,
-                       const oct_train_progress *progress, oct_error *error)
+static oct_status fill(oct_state *state, const oct_graph *graph, const float *velocity,
+                       const oct_checkpoint_info *info, const oct_train_progress *progress, oct_error *error)
 {
     OCT_TRY(oct_state_set_graph(state, graph, error));
     if (velocity) OCT_TRY(oct_state_set_slot(state, slot, graph, velocity, error));
@@ -50,7 +53,8 @@ static oct_status fill(oct_state *state, const oct_graph *graph, const float *ve
 }
 
 oct_status oct_checkpoint_write(const char *path, const oct_graph *graph, const float *velocity,
-                                const oct_checkpoint_info *info, const oct_train_progress *progress, oct_error *error)
+                                const oct_checkpoint_info *info, const oct_train_progress *progress,
+                                oct_error *error)
 {
     oct_state *state;
     OCT_TRY(oct_state_create(&state, error));
@@ -123,7 +127,8 @@ oct_graph *oct_checkpoint_take_graph(oct_checkpoint *c)
     return graph;
 }
 
-oct_status oct_checkpoint_velocity(const oct_checkpoint *c, const oct_graph *graph, float *velocity, oct_error *error)
+oct_status oct_checkpoint_velocity(const oct_checkpoint *c, const oct_graph *graph, float *velocity,
+                                   oct_error *error)
 {
     oct_state_report report;
     oct_state_load_slot(c->state, slot, graph, velocity, &report);

@@ -57,7 +57,8 @@ static oct_status create(oct_evaluator **out, oct_ctx *ctx, int batch, size_t cl
 {
     *out = NULL;
     if (batch < 1 || batch > 1 << 16)
-        return oct_fail(&ctx->error, OCT_ERR_ARGUMENT, "evaluation: expected a batch of 1..65536 images, got %d", batch);
+        return oct_fail(&ctx->error, OCT_ERR_ARGUMENT,
+                        "evaluation: expected a batch of 1..65536 images, got %d", batch);
     oct_evaluator *e = oct_calloc(1, sizeof *e);
     size_t count = 0;
     if (e && oct_size_mul(&count, (size_t)batch, classes)) e->scores = oct_calloc(count, sizeof *e->scores);
@@ -75,9 +76,11 @@ static oct_status create(oct_evaluator **out, oct_ctx *ctx, int batch, size_t cl
 oct_status oct_evaluator_create(oct_evaluator **out, oct_graph *graph, const oct_model *model, int batch)
 {
     *out = NULL;
-    const oct_node *logits = oct_graph_node(graph, model->logits), *image = oct_graph_node(graph, model->image);
+    const oct_node *logits = oct_graph_node(graph, model->logits),
+                   *image = oct_graph_node(graph, model->image);
     if (!logits || !image || image->shape.rank != 4)
-        return oct_fail(&graph->ctx->error, OCT_ERR_ARGUMENT, "evaluation: the graph has no image input or no logits");
+        return oct_fail(&graph->ctx->error, OCT_ERR_ARGUMENT,
+                        "evaluation: the graph has no image input or no logits");
     OCT_TRY(create(out, graph->ctx, batch, oct_shape_sample(&logits->shape)));
     oct_evaluator *e = *out;
     e->graph = graph;
@@ -85,7 +88,8 @@ oct_status oct_evaluator_create(oct_evaluator **out, oct_graph *graph, const oct
     e->height = (size_t)image->shape.dim[1];
     e->width = (size_t)image->shape.dim[2];
     e->channels = (size_t)image->shape.dim[3];
-    oct_plan_options options = {.batch = batch, .mode = OCT_EVAL, .outputs = &model->logits, .output_count = 1};
+    oct_plan_options options = {
+        .batch = batch, .mode = OCT_EVAL, .outputs = &model->logits, .output_count = 1};
     oct_status status = oct_plan_create(&e->plan, graph, &options);
     if (status != OCT_OK) {
         oct_evaluator_destroy(e);
@@ -94,12 +98,14 @@ oct_status oct_evaluator_create(oct_evaluator **out, oct_graph *graph, const oct
     return status;
 }
 
-oct_status oct_evaluator_create_int8(oct_evaluator **out, oct_ctx *ctx, const oct_int8_model *model, int batch)
+oct_status oct_evaluator_create_int8(oct_evaluator **out, oct_ctx *ctx, const oct_int8_model *model,
+                                     int batch)
 {
     const oct_int8_tensor *input = oct_int8_tensor_at(model, oct_int8_input(model));
     *out = NULL;
     if (!input || input->kind != OCT_INT8_PIXELS)
-        return oct_fail(&ctx->error, OCT_ERR_UNSUPPORTED, "evaluation: the int8 model takes codes, not pixels");
+        return oct_fail(&ctx->error, OCT_ERR_UNSUPPORTED,
+                        "evaluation: the int8 model takes codes, not pixels");
     OCT_TRY(create(out, ctx, batch, (size_t)oct_int8_output_count(model)));
     oct_evaluator *e = *out;
     e->model = model;
@@ -183,7 +189,9 @@ static oct_status run_graph(oct_evaluator *e, const uint8_t *images, int count)
         e->scores[i] = logit(logits, i);
         finite &= isfinite(e->scores[i]) != 0;
     }
-    return finite ? OCT_OK : oct_numeric_explain(e->plan, e->graph, &run, count, "evaluation: the logits are not finite");
+    return finite
+               ? OCT_OK
+               : oct_numeric_explain(e->plan, e->graph, &run, count, "evaluation: the logits are not finite");
 }
 
 static oct_status run_int8(oct_evaluator *e, const uint8_t *images, int count)
@@ -199,7 +207,8 @@ oct_status oct_evaluator_run(oct_evaluator *e, const double **scores, const uint
 {
     *scores = e->scores;
     if (count < 1 || count > e->batch)
-        return oct_fail(&e->ctx->error, OCT_ERR_ARGUMENT, "evaluation: a batch of %d, expected 1..%d", count, e->batch);
+        return oct_fail(&e->ctx->error, OCT_ERR_ARGUMENT, "evaluation: a batch of %d, expected 1..%d", count,
+                        e->batch);
     double start = now_seconds();
     oct_status status = e->graph ? run_graph(e, images, count) : run_int8(e, images, count);
     e->seconds += now_seconds() - start;
@@ -223,8 +232,8 @@ oct_status oct_evaluator_add(oct_evaluator *e, oct_score *score, const oct_batch
     for (int i = 0; i < batch->count; i++) {
         int label = batch->labels[i];
         if (label < 0 || label >= e->classes)
-            return oct_fail(&e->ctx->error, OCT_ERR_ARGUMENT, "evaluation: label %d, the model has %d classes", label,
-                            e->classes);
+            return oct_fail(&e->ctx->error, OCT_ERR_ARGUMENT,
+                            "evaluation: label %d, the model has %d classes", label, e->classes);
         const double *own = scores + (size_t)i * (size_t)e->classes;
         int rank = rank_of(own, e->classes, label);
         score->images++;
@@ -235,15 +244,15 @@ oct_status oct_evaluator_add(oct_evaluator *e, oct_score *score, const oct_batch
     return OCT_OK;
 }
 
-oct_status oct_evaluate(oct_evaluator *e, oct_loader *loader, oct_score *score, oct_evaluate_progress *progress,
-                        void *user)
+oct_status oct_evaluate(oct_evaluator *e, oct_loader *loader, oct_score *score,
+                        oct_evaluate_progress *progress, void *user)
 {
     *score = (oct_score){0};
     size_t size = (size_t)oct_loader_size(loader), channels = (size_t)oct_loader_channels(loader);
     if (size != e->height || size != e->width || channels != e->channels)
         return oct_fail(&e->ctx->error, OCT_ERR_SHAPE,
-                        "evaluation: the model takes images of %zux%zux%zu, the data set gives %zux%zux%zu", e->height,
-                        e->width, e->channels, size, size, channels);
+                        "evaluation: the model takes images of %zux%zux%zu, the data set gives %zux%zux%zu",
+                        e->height, e->width, e->channels, size, size, channels);
     OCT_TRY(oct_loader_start(loader, 0, 0));
     for (;;) {
         oct_batch batch;

@@ -45,7 +45,8 @@ static oct_status open_state(oct_model_file *f, const char *path)
 {
     OCT_TRY(oct_checkpoint_read(&f->checkpoint, path, f->ctx));
     const oct_checkpoint *c = &f->checkpoint;
-    const oct_node *image = oct_graph_node(c->graph, c->model.image), *head = oct_graph_node(c->graph, c->model.logits);
+    const oct_node *image = oct_graph_node(c->graph, c->model.image),
+                   *head = oct_graph_node(c->graph, c->model.logits);
     f->kind = oct_quantize_points(c->graph) ? OCT_MODEL_QUANTIZED : OCT_MODEL_FLOAT;
     f->height = image->shape.dim[1];
     f->width = image->shape.dim[2];
@@ -64,9 +65,11 @@ static oct_status open_any(oct_model_file *f, const char *path)
     if (status == OCT_OK && !strcmp(format, OCT_STATE_FORMAT)) return open_state(f, path);
     if (status == OCT_OK && strcmp(format, OCT_INT8_FILE_FORMAT))
         return oct_fail(&f->ctx->error, OCT_ERR_FORMAT,
-                        "%s: an HDF5 file, but no model of ours: expected the attribute format \"%s\" or \"%s\", found \"%s\"",
+                        "%s: an HDF5 file, but no model of ours: expected the attribute format \"%s\" or "
+                        "\"%s\", found \"%s\"",
                         path, OCT_STATE_FORMAT, OCT_INT8_FILE_FORMAT, format);
-    if (status != OCT_OK && status != OCT_ERR_FORMAT) return oct_fail(&f->ctx->error, status, "%s", probe.message);
+    if (status != OCT_OK && status != OCT_ERR_FORMAT)
+        return oct_fail(&f->ctx->error, status, "%s", probe.message);
     return open_int8(f, path);
 }
 
@@ -97,8 +100,8 @@ oct_status oct_model_file_evaluator(oct_evaluator **out, oct_model_file *f, int 
     return oct_evaluator_create(out, f->checkpoint.graph, &f->checkpoint.model, batch);
 }
 
-static oct_status write_and_open(oct_int8_build *build, oct_ctx *ctx, const oct_int8_spec *spec, const char *path,
-                                 bool flat)
+static oct_status write_and_open(oct_int8_build *build, oct_ctx *ctx, const oct_int8_spec *spec,
+                                 const char *path, bool flat)
 {
     oct_error *error = &ctx->error;
     if (path && flat) OCT_TRY(oct_int8_file_write_image(path, spec, error));

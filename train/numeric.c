@@ -33,19 +33,23 @@ oct_status oct_numeric_explain(oct_plan *plan, oct_graph *g, const oct_run *run,
 {
     oct_error *error = &g->ctx->error;
     const char *name = oct_numeric_first(g, OCT_NODE_PARAMETER, g->params.data);
-    if (name) return oct_fail(error, OCT_ERR_NUMERIC, "%s: parameter '%s' holds a value that is not finite", what, name);
+    if (name)
+        return oct_fail(error, OCT_ERR_NUMERIC, "%s: parameter '%s' holds a value that is not finite", what,
+                        name);
     /* Live statistics follow the batch: they are victims, not causes. */
     if (run->mode == OCT_EVAL || (run->bn_frozen && run->range_frozen)) {
         name = oct_numeric_first(g, OCT_NODE_BUFFER, g->buffers.data);
-        if (name) return oct_fail(error, OCT_ERR_NUMERIC, "%s: statistic '%s' holds a value that is not finite", what, name);
+        if (name)
+            return oct_fail(error, OCT_ERR_NUMERIC, "%s: statistic '%s' holds a value that is not finite",
+                            what, name);
     }
     const oct_node *found = NULL;
     oct_plan_observe(plan, look, &found);
     oct_status status = oct_plan_forward(plan, run, batch);
     oct_plan_observe(plan, NULL, NULL);
     if (found)
-        return oct_fail(error, OCT_ERR_NUMERIC, "%s: the first tensor that is not finite is '%s' (%s)", what, found->name,
-                        found->op->name);
+        return oct_fail(error, OCT_ERR_NUMERIC, "%s: the first tensor that is not finite is '%s' (%s)", what,
+                        found->name, found->op->name);
     if (status != OCT_OK) return oct_fail(error, status, "%s", what);
     return oct_fail(error, OCT_ERR_NUMERIC, "%s", what);
 }

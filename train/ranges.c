@@ -18,7 +18,8 @@ static void print_point(const printer *p, const oct_int8_tensor *t)
     const oct_node *n = oct_graph_node(p->graph, oct_graph_find(p->graph, t->name));
     if (n && n->op == &oct_op_fake_quant) {
         const float *range = oct_graph_data(p->graph, (oct_value){n->inputs[OCT_FQ_RANGE]}, NULL);
-        snprintf(seen, sizeof seen, "  seen %.4g .. %.4g", (double)range[OCT_RANGE_LO], (double)range[OCT_RANGE_HI]);
+        snprintf(seen, sizeof seen, "  seen %.4g .. %.4g", (double)range[OCT_RANGE_LO],
+                 (double)range[OCT_RANGE_HI]);
     }
     int bits = t->is_signed ? 7 : 8;
     snprintf(text, sizeof text, "%-36s %s  exponent %3d  clip %s%-10g%s", t->name, t->is_signed ? "s8" : "u8",
@@ -49,7 +50,9 @@ static int print_layer(const printer *p, const oct_int8_spec *spec, const oct_in
         lo = l->weight_exponents[i] < lo ? l->weight_exponents[i] : lo;
         hi = l->weight_exponents[i] > hi ? l->weight_exponents[i] : hi;
     }
-    if (dead) snprintf(dead_text, sizeof dead_text, "  %d of %d channels are all zero", dead, oct_int8_layer_outputs(spec, l));
+    if (dead)
+        snprintf(dead_text, sizeof dead_text, "  %d of %d channels are all zero", dead,
+                 oct_int8_layer_outputs(spec, l));
     if (lo == hi)
         snprintf(text, sizeof text, "%-36s s8  exponent %3d  weights%s", l->name, lo, dead_text);
     else

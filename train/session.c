@@ -29,10 +29,12 @@ static double now_seconds(void)
     return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
 }
 
-oct_status oct_session_file(char path[OCT_SESSION_PATH], const char *folder, const char *name, oct_error *error)
+oct_status oct_session_file(char path[OCT_SESSION_PATH], const char *folder, const char *name,
+                            oct_error *error)
 {
     int length = snprintf(path, OCT_SESSION_PATH, "%s/%s", folder, name);
-    if (length >= OCT_SESSION_PATH) return oct_fail(error, OCT_ERR_ARGUMENT, "%.200s...: the path is too long", folder);
+    if (length >= OCT_SESSION_PATH)
+        return oct_fail(error, OCT_ERR_ARGUMENT, "%.200s...: the path is too long", folder);
     return OCT_OK;
 }
 
@@ -41,7 +43,8 @@ static oct_status check_fit(const oct_session_options *o, oct_ctx *ctx)
     const oct_node *image = oct_graph_node(o->graph, o->model->image);
     int size = oct_loader_size(o->train), channels = oct_loader_channels(o->train);
     if (image->shape.dim[1] != size || image->shape.dim[2] != size || image->shape.dim[3] != channels)
-        return oct_fail(&ctx->error, OCT_ERR_SHAPE, "the model takes images of %dx%dx%d, the data set gives %dx%dx%d",
+        return oct_fail(&ctx->error, OCT_ERR_SHAPE,
+                        "the model takes images of %dx%dx%d, the data set gives %dx%dx%d",
                         image->shape.dim[1], image->shape.dim[2], image->shape.dim[3], size, size, channels);
     return OCT_OK;
 }
@@ -95,8 +98,9 @@ static oct_status cut_metrics(const oct_session *s)
         return metrics_error(s, path, "cannot be read, but the checkpoint goes with it");
     }
     if (st.st_size < s->at.metrics_bytes)
-        return oct_fail(&s->ctx->error, OCT_ERR_FORMAT, "%s: expected at least %" PRId64 " bytes, found %" PRId64, path,
-                        s->at.metrics_bytes, (int64_t)st.st_size);
+        return oct_fail(&s->ctx->error, OCT_ERR_FORMAT,
+                        "%s: expected at least %" PRId64 " bytes, found %" PRId64, path, s->at.metrics_bytes,
+                        (int64_t)st.st_size);
     return truncate(path, s->at.metrics_bytes) ? metrics_error(s, path, "cannot be cut back") : OCT_OK;
 }
 
@@ -111,16 +115,19 @@ static oct_status write_line(int fd, const char *text, size_t size)
     return fsync(fd) && errno != EINVAL && errno != EROFS ? OCT_ERR_IO : OCT_OK;
 }
 
-/* Rates have a fixed width, so that the length of the file, which checkpoints record, does not depend on the machine. */
+/* Rates have a fixed width, so that the length of the file, which checkpoints record, does not depend on the
+ * machine. */
 static int format_metrics(char *text, size_t size, const oct_epoch_report *r)
 {
-    int n = snprintf(text, size,
-                     "{\"epoch\":%" PRId64 ",\"step\":%" PRId64
-                     ",\"train_loss\":%.6g,\"train_top1\":%.4f,\"lr\":%.6g,\"bn_frozen\":%s,\"range_frozen\":%s",
-                     r->epoch, r->step, r->train_loss, r->train_top1, r->lr, r->frozen.bn ? "true" : "false",
-                     r->frozen.range ? "true" : "false");
+    int n =
+        snprintf(text, size,
+                 "{\"epoch\":%" PRId64 ",\"step\":%" PRId64
+                 ",\"train_loss\":%.6g,\"train_top1\":%.4f,\"lr\":%.6g,\"bn_frozen\":%s,\"range_frozen\":%s",
+                 r->epoch, r->step, r->train_loss, r->train_top1, r->lr, r->frozen.bn ? "true" : "false",
+                 r->frozen.range ? "true" : "false");
     if (r->evaluated)
-        n += snprintf(text + n, size - (size_t)n, ",\"val_top1\":%.4f,\"val_top5\":%.4f,\"val_loss\":%.6g,\"best\":%s",
+        n += snprintf(text + n, size - (size_t)n,
+                      ",\"val_top1\":%.4f,\"val_top5\":%.4f,\"val_loss\":%.6g,\"best\":%s",
                       oct_score_top1(&r->score), oct_score_top5(&r->score), oct_score_loss(&r->score),
                       r->best ? "true" : "false");
     double rate = r->images_per_second < 99999999 ? r->images_per_second : 99999999;
@@ -160,12 +167,14 @@ static oct_status save(oct_session *s, const char *name, bool whole)
 oct_status oct_session_resume(oct_session *s, const oct_checkpoint *c)
 {
     oct_error *error = &s->ctx->error;
-    if (!c->resumable) return oct_fail(error, OCT_ERR_FORMAT, "the checkpoint holds no training state to resume from");
+    if (!c->resumable)
+        return oct_fail(error, OCT_ERR_FORMAT, "the checkpoint holds no training state to resume from");
     if (c->progress.epoch > s->options.epochs || c->progress.batch > oct_loader_batches(s->options.train))
         return oct_fail(error, OCT_ERR_FORMAT,
                         "the checkpoint is at epoch %" PRId64 ", batch %" PRId64 "; this run has %" PRId64
                         " epochs of %" PRId64 " batches",
-                        c->progress.epoch, c->progress.batch, s->options.epochs, oct_loader_batches(s->options.train));
+                        c->progress.epoch, c->progress.batch, s->options.epochs,
+                        oct_loader_batches(s->options.train));
     OCT_TRY(oct_checkpoint_velocity(c, s->options.graph, oct_trainer_velocity(s->options.trainer), error));
     s->at = c->progress;
     oct_trainer_move(s->options.trainer, (oct_trainer_position){s->at.step, s->at.batches});
@@ -244,7 +253,8 @@ static oct_status train_epoch(oct_session *s)
     OCT_TRY(oct_trainer_flush(trainer, NULL));
     note_position(s);
     if (!s->at.images)
-        return oct_fail(&s->ctx->error, OCT_ERR_FORMAT, "epoch %" PRId64 ": the data set gave no readable image", s->at.epoch);
+        return oct_fail(&s->ctx->error, OCT_ERR_FORMAT,
+                        "epoch %" PRId64 ": the data set gave no readable image", s->at.epoch);
     return OCT_OK;
 }
 
@@ -265,7 +275,8 @@ static oct_status finish_epoch(oct_session *s)
                           .step = s->at.step,
                           .train_loss = s->at.loss_sum / (double)s->at.images,
                           .train_top1 = 100.0 * (double)s->at.correct / (double)s->at.images,
-                          .images_per_second = s->epoch_seconds > 0 ? (double)s->epoch_images / s->epoch_seconds : 0,
+                          .images_per_second =
+                              s->epoch_seconds > 0 ? (double)s->epoch_images / s->epoch_seconds : 0,
                           .lr = oct_trainer_rate(o->trainer, last),
                           .frozen = oct_trainer_frozen(o->trainer, last),
                           .evaluated = s->evaluator != NULL};

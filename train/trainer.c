@@ -42,14 +42,19 @@ oct_freeze oct_trainer_freeze(const oct_trainer_options *o, bool quantized, int6
 
 static oct_status check_options(const oct_trainer_options *o, oct_error *error)
 {
-    if (o->batch < 1) return oct_fail(error, OCT_ERR_ARGUMENT, "trainer: expected a batch of at least 1, got %d", o->batch);
+    if (o->batch < 1)
+        return oct_fail(error, OCT_ERR_ARGUMENT, "trainer: expected a batch of at least 1, got %d", o->batch);
     if (o->accumulate < 0)
-        return oct_fail(error, OCT_ERR_ARGUMENT, "trainer: expected at least 1 batch per step, got %d", o->accumulate);
+        return oct_fail(error, OCT_ERR_ARGUMENT, "trainer: expected at least 1 batch per step, got %d",
+                        o->accumulate);
     if (!(o->grad_clip >= 0 && isfinite(o->grad_clip)))
-        return oct_fail(error, OCT_ERR_ARGUMENT, "trainer: expected a gradient limit of at least 0, got %g", o->grad_clip);
-    if (o->epochs < 0 || o->steps_per_epoch < 1 || (o->epochs && o->steps_per_epoch > INT64_MAX / 8 / o->epochs))
-        return oct_fail(error, OCT_ERR_ARGUMENT, "trainer: %" PRId64 " epochs of %" PRId64 " steps are out of range",
-                        o->epochs, o->steps_per_epoch);
+        return oct_fail(error, OCT_ERR_ARGUMENT, "trainer: expected a gradient limit of at least 0, got %g",
+                        o->grad_clip);
+    if (o->epochs < 0 || o->steps_per_epoch < 1 ||
+        (o->epochs && o->steps_per_epoch > INT64_MAX / 8 / o->epochs))
+        return oct_fail(error, OCT_ERR_ARGUMENT,
+                        "trainer: %" PRId64 " epochs of %" PRId64 " steps are out of range", o->epochs,
+                        o->steps_per_epoch);
     return oct_schedule_check(&o->schedule, error);
 }
 
@@ -129,7 +134,8 @@ static oct_status update(oct_trainer *t, oct_trainer_stats *stats)
     double norm = oct_sgd_gradient_norm(t->sgd, gradients);
     if (!isfinite(norm)) {
         const char *name = oct_numeric_first(t->graph, OCT_NODE_PARAMETER, gradients);
-        return oct_fail(&t->ctx->error, OCT_ERR_NUMERIC, "step %" PRId64 ": the gradient of '%s' is not finite", t->at.step,
+        return oct_fail(&t->ctx->error, OCT_ERR_NUMERIC,
+                        "step %" PRId64 ": the gradient of '%s' is not finite", t->at.step,
                         name ? name : "all parameters together");
     }
     stats->lr = oct_trainer_rate(t, t->at.step);
@@ -146,8 +152,7 @@ static oct_status update(oct_trainer *t, oct_trainer_stats *stats)
 static int count_correct(const oct_tensor *logits, const int32_t *labels, int count)
 {
     int correct = 0;
-    for (int i = 0; i < count; i++)
-        correct += labels[i] >= 0 && oct_logits_rank(logits, i, labels[i]) == 0;
+    for (int i = 0; i < count; i++) correct += labels[i] >= 0 && oct_logits_rank(logits, i, labels[i]) == 0;
     return correct;
 }
 
@@ -169,7 +174,8 @@ oct_status oct_trainer_step(oct_trainer *t, const oct_batch *batch, oct_trainer_
     stats->loss = (double)*(const float *)oct_plan_tensor(t->plan, t->model.loss)->data;
     if (!isfinite(stats->loss)) {
         char what[96];
-        snprintf(what, sizeof what, "step %" PRId64 ": the loss is %g", t->at.step, stats->loss);
+        snprintf(what, sizeof what, "step %" PRId64 ": the loss is %s", t->at.step,
+                 isnan(stats->loss) ? "NaN" : "infinite");
         return oct_numeric_explain(t->plan, t->graph, &run, batch->count, what);
     }
     stats->correct = count_correct(oct_plan_tensor(t->plan, t->model.logits), batch->labels, batch->count);

@@ -43,7 +43,8 @@ static int print_help(const arg_spec *spec)
     for (int t = 0; t < 3 && spec->tables[t]; t++)
         for (const arg_option *o = spec->tables[t]; o->name; o++) print_option(o);
     printf("  %-24s this text\n  %-24s version of Octet\n", "--help", "--version");
-    printf("\nUnderscores in flags count as hyphens. Exit status: 0 done, 1 failed, 2 wrong usage, 130 and 143 stopped by a\n"
+    printf("\nUnderscores in flags count as hyphens. Exit status: 0 done, 1 failed, 2 wrong usage, 130 and "
+           "143 stopped by a\n"
            "signal. OCT_CPU chooses the kernels: c, avx2, avx512, ...\n");
     return fflush(stdout) ? CLI_FAILED : CLI_OK;
 }
@@ -105,8 +106,8 @@ static int out_of_range(const arg_spec *spec, const arg_option *o, const char *t
 {
     const char *gap = o->unit ? " " : "";
     if (isinf(o->max))
-        return args_usage(spec->program, "--%s: expected %s%s%s %s %g, got '%s'", o->name, what, gap, plural_unit(o),
-                          o->min_open ? "above" : "of at least", o->min, text);
+        return args_usage(spec->program, "--%s: expected %s%s%s %s %g, got '%s'", o->name, what, gap,
+                          plural_unit(o), o->min_open ? "above" : "of at least", o->min, text);
     return args_usage(spec->program, "--%s: expected %s%s%s %s %.10g to %.10g, got '%s'", o->name, what, gap,
                       plural_unit(o), o->min_open ? "above" : "from", o->min, o->max, text);
 }
@@ -122,7 +123,8 @@ static int set_int(const arg_spec *spec, const arg_option *o, const char *text)
     errno = 0;
     long long v = strtoll(text, &end, 10);
     bool digits = (*text >= '0' && *text <= '9') || (*text == '-' && text[1] >= '0' && text[1] <= '9');
-    if (!digits || *end || errno || !in_range(o, (double)v)) return out_of_range(spec, o, text, "a whole number of");
+    if (!digits || *end || errno || !in_range(o, (double)v))
+        return out_of_range(spec, o, text, "a whole number of");
     *(int64_t *)o->value = v;
     return CLI_GO_ON;
 }
@@ -147,7 +149,6 @@ static bool is_choice(const char *choices, const char *text)
 
 static int set_value(const arg_spec *spec, const arg_option *o, const char *text)
 {
-    if (o->given) *o->given = true;
     switch (o->type) {
     case ARG_INT: return set_int(spec, o, text);
     case ARG_REAL: return set_real(spec, o, text);
@@ -168,7 +169,8 @@ int args_numbers(const char *text, double *values, int max)
     for (int n = 0; n < max;) {
         char *end;
         /* Hexadecimal, infinities and leading blanks are no numbers here. */
-        if (!((*text >= '0' && *text <= '9') || *text == '-' || *text == '.') || strpbrk(text, "xXnN")) return 0;
+        if (!((*text >= '0' && *text <= '9') || *text == '-' || *text == '.') || strpbrk(text, "xXnN"))
+            return 0;
         values[n] = strtod(text, &end);
         if (end == text || !isfinite(values[n])) return 0;
         n++;

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause
- * Command lines of all programs: long options, strict numbers, help, and errors that name the nearest known flag.
+ * Command lines of all programs: long options, strict numbers, help, and errors that name the nearest known
+ * flag.
  *
  *   --flag            switches
  *   --name=value, --name value; underscores count as hyphens: --epoch_size 0.5
@@ -26,18 +27,50 @@ typedef struct arg_option {
     arg_type type;
     void *value;
     const char *metavar; /* "N", "DIR" */
-    const char *help;    /* one line; says unit and default */
-    double min, max;     /* ARG_INT, ARG_REAL; min_open: min itself is excluded */
-    bool min_open;
+    const char *help;    /* one line; says the default */
+    double min, max;     /* ARG_INT, ARG_REAL */
+    bool min_open;       /* min itself is excluded */
     const char *unit;    /* "images", for messages; may be NULL */
-    const char *choices; /* "cosine|step|poly" */
-    bool *given;         /* set when the option is there; may be NULL */
+    const char *choices; /* "cosine|step|poly"; NULL = any text */
 } arg_option;
 
+/* Rows of tables. */
+#define ARG_GROUP(title)                                                                                     \
+    {                                                                                                        \
+        .name = "", .help = title                                                                            \
+    }
+#define ARG_END                                                                                              \
+    {                                                                                                        \
+        .name = NULL                                                                                         \
+    }
+#define ARG_ON(flag, place, text)                                                                            \
+    {                                                                                                        \
+        .name = flag, .type = ARG_SWITCH, .value = place, .help = text                                       \
+    }
+#define ARG_WORD(flag, place, word, text)                                                                    \
+    {                                                                                                        \
+        .name = flag, .type = ARG_TEXT, .value = place, .metavar = word, .help = text                        \
+    }
+#define ARG_CHOICE(flag, place, word, text, words)                                                           \
+    {                                                                                                        \
+        .name = flag, .type = ARG_TEXT, .value = place, .metavar = word, .help = text, .choices = words      \
+    }
+#define ARG_RANGED(flag, kind, place, low, high, open, of, word, text)                                       \
+    {                                                                                                        \
+        .name = flag, .type = kind, .value = place, .metavar = word, .help = text, .min = low, .max = high,  \
+        .min_open = open, .unit = of                                                                         \
+    }
+#define ARG_COUNT(flag, place, low, high, of, text)                                                          \
+    ARG_RANGED(flag, ARG_INT, place, low, high, false, of, "N", text)
+#define ARG_NUMBER(flag, place, low, high, of, text)                                                         \
+    ARG_RANGED(flag, ARG_REAL, place, low, high, false, of, "X", text)
+#define ARG_ABOVE(flag, place, low, high, of, text)                                                          \
+    ARG_RANGED(flag, ARG_REAL, place, low, high, true, of, "X", text)
+
 typedef struct arg_spec {
-    const char *program; /* "train" */
-    const char *usage;   /* "train --model NAME --data DIR [options]" */
-    const char *about;   /* a few lines */
+    const char *program;         /* "train" */
+    const char *usage;           /* "train --model NAME --data DIR [options]" */
+    const char *about;           /* a few lines */
     const arg_option *tables[3]; /* ended by NULL */
     int min_positional, max_positional;
     const char *positional; /* "FILE", for messages */

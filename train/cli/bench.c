@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause
- * bin/bench: how long a training step or an inference takes, and how much memory. A model by name gets random weights and,
- * quantized, ranges from random images; a file brings its own. */
+ * bin/bench: how long a training step or an inference takes, and how much memory. A model by name gets random
+ * weights and, quantized, ranges from random images; a file brings its own. */
 #include <cjson/cJSON.h>
 #include <inttypes.h>
 #include <stdlib.h>
@@ -19,41 +19,34 @@
 static struct {
     const char *model;
     int64_t batch, steps, warmup, threads, size, channels, classes, seed;
-    bool quantize, real, layers, json, quiet, batch_given;
+    bool quantize, real, layers, json, quiet;
 } f;
 
 static const arg_option options[] = {
-    {.name = "", .help = "Benchmark:"},
-    {.name = "model", .type = ARG_TEXT, .value = &f.model, .metavar = "NAME[:k=v]", .help = "a model of the zoo"},
-    {.name = "batch-size", .type = ARG_INT, .value = &f.batch, .metavar = "N", .help = "default 128 for train, 1 for infer",
-     .min = 1, .max = 65536, .unit = "images", .given = &f.batch_given},
-    {.name = "quantize", .type = ARG_SWITCH, .value = &f.quantize, .help = "train: with fake quantization"},
-    {.name = "float", .type = ARG_SWITCH, .value = &f.real, .help = "infer --model: the float graph instead of the int8 engine"},
-    {.name = "steps", .type = ARG_INT, .value = &f.steps, .metavar = "N", .help = "measured, default 50", .min = 1, .max = 1e6,
-     .unit = "steps"},
-    {.name = "warmup", .type = ARG_INT, .value = &f.warmup, .metavar = "N", .help = "before that, default 5", .min = 0,
-     .max = 1e6, .unit = "steps"},
-    {.name = "layers", .type = ARG_SWITCH, .value = &f.layers, .help = "time of each step of the plan (graphs)"},
-    {.name = "size", .type = ARG_INT, .value = &f.size, .metavar = "N", .help = "side of the images, default 32", .min = 1,
-     .max = 4096, .unit = "pixels"},
-    {.name = "channels", .type = ARG_INT, .value = &f.channels, .metavar = "N", .help = "of the images, default 3", .min = 1,
-     .max = 4, .unit = "channels"},
-    {.name = "classes", .type = ARG_INT, .value = &f.classes, .metavar = "N", .help = "default 10", .min = 2, .max = 1e6,
-     .unit = "classes"},
-    {.name = "seed", .type = ARG_INT, .value = &f.seed, .metavar = "N", .help = "of weights and images, default 1", .min = 0,
-     .max = 9e15},
-    {.name = "threads", .type = ARG_INT, .value = &f.threads, .metavar = "N", .help = "computing threads, default all processors",
-     .min = 1, .max = 1024, .unit = "threads"},
-    {.name = "json", .type = ARG_SWITCH, .value = &f.json, .help = "one JSON object per line on stdout"},
-    {.name = "quiet", .type = ARG_SWITCH, .value = &f.quiet, .help = "no progress and no notes"},
-    {.name = NULL},
+    ARG_GROUP("Benchmark:"),
+    ARG_WORD("model", &f.model, "NAME[:k=v]", "a model of the zoo"),
+    ARG_COUNT("batch-size", &f.batch, 1, 65536, "images", "default 128 for train, 1 for infer"),
+    ARG_ON("quantize", &f.quantize, "train: with fake quantization"),
+    ARG_ON("float", &f.real, "infer --model: the float graph instead of the int8 engine"),
+    ARG_COUNT("steps", &f.steps, 1, 1e6, "steps", "measured, default 50"),
+    ARG_COUNT("warmup", &f.warmup, 0, 1e6, "steps", "before that, default 5"),
+    ARG_ON("layers", &f.layers, "time of each step of the plan (graphs)"),
+    ARG_COUNT("size", &f.size, 1, 4096, "pixels", "side of the images, default 32"),
+    ARG_COUNT("channels", &f.channels, 1, 4, "channels", "of the images, default 3"),
+    ARG_COUNT("classes", &f.classes, 2, 1e6, "classes", "default 10"),
+    ARG_COUNT("seed", &f.seed, 0, 9e15, NULL, "of weights and images, default 1"),
+    ARG_COUNT("threads", &f.threads, 1, 1024, "threads", "computing threads, default all processors"),
+    ARG_ON("json", &f.json, "one JSON object per line on stdout"),
+    ARG_ON("quiet", &f.quiet, "no progress and no notes"),
+    ARG_END,
 };
 
 static const arg_spec spec = {
     .program = "bench",
     .usage = "bench train --model NAME [--batch-size N] [--quantize] [options]\n"
              "       bench infer FILE|--model NAME [--batch-size N] [--float] [options]",
-    .about = "Milliseconds per step (median, 5 %, 95 %), images per second, and memory above that of the loaded model.",
+    .about = "Milliseconds per step (median, 5 %, 95 %), images per second, and memory above that of the "
+             "loaded model.",
     .tables = {options},
     .min_positional = 1,
     .max_positional = 2,
@@ -63,17 +56,17 @@ static const arg_spec spec = {
 typedef struct job {
     cli c;
     bool train;
-    oct_model_file file;   /* infer FILE */
-    oct_graph *graph;      /* by name */
+    oct_model_file file; /* infer FILE */
+    oct_graph *graph;    /* by name */
     oct_model model;
     oct_int8_build build;
     oct_trainer *trainer;
     oct_evaluator *evaluator;
-    oct_plan *plan;        /* borrowed, for --layers; NULL on the engine */
+    oct_plan *plan; /* borrowed, for --layers; NULL on the engine */
     uint8_t *images;
     int32_t *labels;
-    double *ms;            /* one per measured step */
-    uint64_t before;       /* resident after set-up */
+    double *ms;      /* one per measured step */
+    uint64_t before; /* resident after set-up */
 } job;
 
 static double now_ms(void)
@@ -98,7 +91,8 @@ static oct_status make_data(job *j, int height, int width, int channels, int cla
 
 static oct_status build_graph(job *j, bool quantized)
 {
-    oct_model_options o = {.height = (int)f.size, .width = (int)f.size, .channels = (int)f.channels, .classes = (int)f.classes};
+    oct_model_options o = {
+        .height = (int)f.size, .width = (int)f.size, .channels = (int)f.channels, .classes = (int)f.classes};
     for (int i = 0; i < 4; i++) o.preprocess.mean[i] = 127.5f, o.preprocess.scale[i] = 1 / 64.0f;
     OCT_TRY(oct_graph_create(&j->graph, j->c.ctx, (uint64_t)f.seed));
     OCT_TRY(oct_model_build(&j->model, j->graph, f.model, &o));
@@ -111,7 +105,8 @@ static oct_status build_graph(job *j, bool quantized)
 static oct_status observe(job *j, int passes)
 {
     oct_plan *plan;
-    oct_plan_options o = {.batch = (int)f.batch, .mode = OCT_TRAIN, .outputs = (oct_value[]){j->model.loss}, .output_count = 1};
+    oct_plan_options o = {
+        .batch = (int)f.batch, .mode = OCT_TRAIN, .outputs = (oct_value[]){j->model.loss}, .output_count = 1};
     OCT_TRY(oct_plan_create(&plan, j->graph, &o));
     oct_plan_bind(plan, j->model.image, j->images);
     oct_plan_bind(plan, j->model.label, j->labels);
@@ -221,7 +216,8 @@ static void print_layers(const job *j)
     }
     cli_print(c, "%-28s %-24s %12s %12s", "output", "step", "forward ms", "backward ms");
     for (int i = 0; i < count; i++) {
-        double forward = 1e3 * t[i].forward / (double)f.steps, backward = 1e3 * t[i].backward / (double)f.steps;
+        double forward = 1e3 * t[i].forward / (double)f.steps,
+               backward = 1e3 * t[i].backward / (double)f.steps;
         cli_print(c, "%-28s %-24s %12.3f %12.3f", t[i].node->name, t[i].step, forward, backward);
         cJSON *event = cli_event(c, "layer");
         cJSON_AddStringToObject(event, "output", t[i].node->name);
@@ -241,8 +237,11 @@ static void print_result(job *j)
     double median = percentile(j->ms, f.steps, 0.5), p5 = percentile(j->ms, f.steps, 0.05),
            p95 = percentile(j->ms, f.steps, 0.95), rate = 1e3 * (double)f.batch / median;
     if (f.layers) print_layers(j);
-    cli_print(c, "batch %" PRId64 ", %d thread%s: median %.3f ms, 5 %% %.3f ms, 95 %% %.3f ms, %.1f images/s, %.1f MB above the model",
-              f.batch, c->ctx->threads, c->ctx->threads > 1 ? "s" : "", median, p5, p95, rate, (double)peak / 1e6);
+    cli_print(
+        c,
+        "batch %" PRId64
+        ", %d thread%s: median %.3f ms, 5 %% %.3f ms, 95 %% %.3f ms, %.1f images/s, %.1f MB above the model",
+        f.batch, c->ctx->threads, c->ctx->threads > 1 ? "s" : "", median, p5, p95, rate, (double)peak / 1e6);
     cJSON *r = cli_event(c, "result");
     cJSON_AddStringToObject(r, "task", j->train ? "bench-train" : "bench-infer");
     cli_add(r, "ms_median", median, 4);
@@ -268,12 +267,15 @@ static void release(job *j)
 static int check_usage(bool train, int positional)
 {
     if (train && positional > 1) return args_usage("bench", "train takes a --model NAME, no file");
-    if (!f.model && positional < 2) return args_usage("bench", train ? "train needs --model NAME" : "infer needs a FILE or --model NAME");
+    if (!f.model && positional < 2)
+        return args_usage("bench", train ? "train needs --model NAME" : "infer needs a FILE or --model NAME");
     if (f.model && positional > 1) return args_usage("bench", "infer takes a FILE or --model NAME, not both");
-    if (train && f.real) return args_usage("bench", "train is float unless --quantize is given; --float is for infer");
-    if (!train && f.quantize) return args_usage("bench", "--quantize is for train; infer --model runs the int8 engine");
+    if (train && f.real)
+        return args_usage("bench", "train is float unless --quantize is given; --float is for infer");
+    if (!train && f.quantize)
+        return args_usage("bench", "--quantize is for train; infer --model runs the int8 engine");
     if (!train && f.real && !f.model) return args_usage("bench", "--float needs --model NAME");
-    if (!f.batch_given) f.batch = train ? 128 : 1;
+    if (!f.batch) f.batch = train ? 128 : 1;
     return CLI_GO_ON;
 }
 
@@ -286,14 +288,17 @@ int main(int argc, char **argv)
     int status = args_parse(&spec, argc, argv, positional, &count);
     if (status != CLI_GO_ON) return status;
     j.train = !strcmp(positional[0], "train");
-    if (!j.train && strcmp(positional[0], "infer")) return args_usage("bench", "expected 'train' or 'infer', got '%s'", positional[0]);
+    if (!j.train && strcmp(positional[0], "infer"))
+        return args_usage("bench", "expected 'train' or 'infer', got '%s'", positional[0]);
     status = check_usage(j.train, count);
     if (status != CLI_GO_ON) return status;
     j.c = (cli){.program = "bench", .json = f.json, .quiet = f.quiet};
     status = cli_start(&j.c, f.threads);
     if (status != CLI_GO_ON) return status;
     cli_catch_signals();
-    oct_status result = j.train ? prepare_train(&j) : count > 1 ? prepare_file(&j, positional[1]) : prepare_infer(&j);
+    oct_status result = j.train     ? prepare_train(&j)
+                        : count > 1 ? prepare_file(&j, positional[1])
+                                    : prepare_infer(&j);
     if (result == OCT_OK) result = measure(&j);
     if (result == OCT_OK) print_result(&j);
     status = result == OCT_END ? 128 + cli_signal() : result != OCT_OK ? cli_fail(&j.c) : CLI_OK;

@@ -8,20 +8,16 @@
 data_flags data_given;
 
 const arg_option data_options[] = {
-    {.name = "", .help = "Data:"},
-    {.name = "data", .type = ARG_TEXT, .value = &data_given.path, .metavar = "DIR", .help = "data set (required)"},
-    {.name = "dataset", .type = ARG_TEXT, .value = &data_given.kind, .metavar = "KIND", .help = "its kind, default auto",
-     .choices = "auto|folder|idx|cifar|hdf5"},
-    {.name = "size", .type = ARG_INT, .value = &data_given.size, .metavar = "N", .help = "side of the images in pixels",
-     .min = 1, .max = 4096, .unit = "pixels"},
-    {.name = "val-split", .type = ARG_REAL, .value = &data_given.val_split, .metavar = "F",
-     .help = "share of the training images held out for validation", .min = 0, .max = 0.99},
-    {.name = "split-seed", .type = ARG_INT, .value = &data_given.split_seed, .metavar = "N",
-     .help = "seed of that split, default 0", .min = 0, .max = 9e15},
-    {.name = "workers", .type = ARG_INT, .value = &data_given.workers, .metavar = "N", .help = "decoding threads",
-     .min = 1, .max = 64, .unit = "threads"},
-    {.name = "strict", .type = ARG_SWITCH, .value = &data_given.strict, .help = "unreadable images are errors"},
-    {.name = NULL},
+    ARG_GROUP("Data:"),
+    ARG_WORD("data", &data_given.path, "DIR", "data set (required)"),
+    ARG_CHOICE("dataset", &data_given.kind, "KIND", "its kind, default auto", "auto|folder|idx|cifar|hdf5"),
+    ARG_COUNT("size", &data_given.size, 1, 4096, "pixels", "side of the images in pixels"),
+    ARG_NUMBER("val-split", &data_given.val_split, 0, 0.99, NULL,
+               "share of the training images held out for validation"),
+    ARG_COUNT("split-seed", &data_given.split_seed, 0, 9e15, NULL, "seed of that split, default 0"),
+    ARG_COUNT("workers", &data_given.workers, 1, 64, "threads", "decoding threads"),
+    ARG_ON("strict", &data_given.strict, "unreadable images are errors"),
+    ARG_END,
 };
 
 oct_status data_open(data_source *data, cli *c, int channels)
@@ -78,8 +74,8 @@ oct_status data_choose_size(data_source *data, cli *c, int model_size)
     if (!data->size && height == width) data->size = height;
     if (!data->size && !height) data->size = look_at_images(data);
     if (data->size) return OCT_OK;
-    return oct_fail(&c->ctx->error, OCT_ERR_ARGUMENT, "%s: the images are not all square and equal; choose --size N",
-                    data_given.path);
+    return oct_fail(&c->ctx->error, OCT_ERR_ARGUMENT,
+                    "%s: the images are not all square and equal; choose --size N", data_given.path);
 }
 
 bool data_validation_split(const data_source *data, oct_split *split)
@@ -96,13 +92,16 @@ oct_split data_test_split(const data_source *data)
 
 oct_status data_named_split(oct_split *split, const data_source *data, cli *c, const char *name)
 {
-    *split = *name == 't' && name[1] == 'r' ? OCT_SPLIT_TRAIN : *name == 'v' ? OCT_SPLIT_VALIDATION : OCT_SPLIT_TEST;
+    *split = *name == 't' && name[1] == 'r' ? OCT_SPLIT_TRAIN
+             : *name == 'v'                 ? OCT_SPLIT_VALIDATION
+                                            : OCT_SPLIT_TEST;
     if (oct_dataset_count(data->set, *split)) return OCT_OK;
-    return oct_fail(&c->ctx->error, OCT_ERR_ARGUMENT, "%s: the data set has no %s images", data_given.path, name);
+    return oct_fail(&c->ctx->error, OCT_ERR_ARGUMENT, "%s: the data set has no %s images", data_given.path,
+                    name);
 }
 
-oct_status data_evaluation_loader(oct_loader **loader, const data_source *data, cli *c, oct_split split, int batch,
-                                  oct_augment augment, int64_t images)
+oct_status data_evaluation_loader(oct_loader **loader, const data_source *data, cli *c, oct_split split,
+                                  int batch, oct_augment augment, int64_t images)
 {
     int64_t count = oct_dataset_count(data->set, split);
     oct_loader_options options = {.split = split,
@@ -122,11 +121,13 @@ oct_status data_check_classes(const data_source *data, cli *c, const char *what,
                     data_given.path, data->classes);
 }
 
-oct_status data_check_images(const data_source *data, cli *c, const char *what, int height, int width, int channels)
+oct_status data_check_images(const data_source *data, cli *c, const char *what, int height, int width,
+                             int channels)
 {
     if (data->size == height && data->size == width && data->channels == channels) return OCT_OK;
-    return oct_fail(&c->ctx->error, OCT_ERR_SHAPE, "%s takes images of %dx%dx%d, the data set %s gives %dx%dx%d", what,
-                    height, width, channels, data_given.path, data->size, data->size, data->channels);
+    return oct_fail(&c->ctx->error, OCT_ERR_SHAPE,
+                    "%s takes images of %dx%dx%d, the data set %s gives %dx%dx%d", what, height, width,
+                    channels, data_given.path, data->size, data->size, data->channels);
 }
 
 void data_report_unreadable(const oct_loader *loader, const cli *c, const char *split)
@@ -141,7 +142,7 @@ void data_report_unreadable(const oct_loader *loader, const cli *c, const char *
     cJSON *names = cJSON_AddArrayToObject(event, "images");
     for (int64_t i = 0; oct_loader_unreadable(loader, i); i++) {
         cli_warn(c, "  %s", oct_loader_unreadable(loader, i));
-        cJSON_AddItemToArray(names, cJSON_CreateString(oct_loader_unreadable(loader, i)));
+        if (names) cJSON_AddItemToArray(names, cJSON_CreateString(oct_loader_unreadable(loader, i)));
     }
     cli_emit(c, event);
 }

@@ -10,8 +10,8 @@
 
 typedef struct data_flags {
     const char *path, *kind;
-    int64_t size;      /* 0 = the model's, or the data set's */
-    double val_split;  /* 0 = the data set's default */
+    int64_t size;     /* 0 = the model's, or the data set's */
+    double val_split; /* 0 = the data set's default */
     int64_t split_seed;
     int64_t workers;
     bool strict;
@@ -26,12 +26,13 @@ typedef struct data_source {
     int size, channels, classes;
 } data_source;
 
-/* channels: 1 or 3 for folders of images, 0 = 3. Prints nothing; the message of a failure is in the context. */
+/* channels: 1 or 3 for folders of images, 0 = 3. Prints nothing; the message of a failure is in the context.
+ */
 oct_status data_open(data_source *data, cli *c, int channels);
 void data_close(data_source *data);
 
-/* Side of the images: --size, else `model_size`, else that of a set whose images are all square and equal (of a folder
- * the first images are looked at). Sets data->size. */
+/* Side of the images: --size, else `model_size`, else that of a set whose images are all square and equal (of
+ * a folder the first images are looked at). Sets data->size. */
 oct_status data_choose_size(data_source *data, cli *c, int model_size);
 
 /* Split that decides which epoch was best: validation, else test. False: there is neither. */
@@ -42,13 +43,14 @@ oct_split data_test_split(const data_source *data);
 oct_status data_named_split(oct_split *split, const data_source *data, cli *c, const char *name);
 
 /* An evaluation loader. images: evenly spaced over the split; 0 = all. */
-oct_status data_evaluation_loader(oct_loader **loader, const data_source *data, cli *c, oct_split split, int batch,
-                                  oct_augment augment, int64_t images);
+oct_status data_evaluation_loader(oct_loader **loader, const data_source *data, cli *c, oct_split split,
+                                  int batch, oct_augment augment, int64_t images);
 
 /* OCT_ERR_SHAPE naming both when the number of classes differs. `what`: path or name of the model. */
 oct_status data_check_classes(const data_source *data, cli *c, const char *what, int classes);
 /* Same for the images' size and channels. */
-oct_status data_check_images(const data_source *data, cli *c, const char *what, int height, int width, int channels);
+oct_status data_check_images(const data_source *data, cli *c, const char *what, int height, int width,
+                             int channels);
 
 /* Counts and names what a loader could not read. */
 void data_report_unreadable(const oct_loader *loader, const cli *c, const char *split);

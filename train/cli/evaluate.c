@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause
- * bin/evaluate: scores a model file of any kind, and compares an int8 model with the checkpoint it was made from. */
+ * bin/evaluate: scores a model file of any kind, and compares an int8 model with the checkpoint it was made
+ * from. */
 #include <cjson/cJSON.h>
 #include <inttypes.h>
 
@@ -15,26 +16,23 @@ static struct {
 } f;
 
 static const arg_option options[] = {
-    {.name = "", .help = "Evaluation:"},
-    {.name = "split", .type = ARG_TEXT, .value = &f.split, .metavar = "NAME",
-     .help = "default test, else val, else train", .choices = "train|val|test"},
-    {.name = "images", .type = ARG_INT, .value = &f.images, .metavar = "N", .help = "only N, evenly spaced; default all",
-     .min = 1, .max = 1e12, .unit = "images"},
-    {.name = "verify", .type = ARG_TEXT, .value = &f.verify, .metavar = "OTHER",
-     .help = "compare every code of int8 FILE with the quantized checkpoint OTHER; exit 1 when any differs"},
-    {.name = "batch-size", .type = ARG_INT, .value = &f.batch, .metavar = "N", .help = "default 128", .min = 1, .max = 65536,
-     .unit = "images"},
-    {.name = "threads", .type = ARG_INT, .value = &f.threads, .metavar = "N", .help = "computing threads, default all processors",
-     .min = 1, .max = 1024, .unit = "threads"},
-    {.name = "json", .type = ARG_SWITCH, .value = &f.json, .help = "one JSON object per line on stdout"},
-    {.name = "quiet", .type = ARG_SWITCH, .value = &f.quiet, .help = "no progress and no notes"},
-    {.name = NULL},
+    ARG_GROUP("Evaluation:"),
+    ARG_CHOICE("split", &f.split, "NAME", "default test, else val, else train", "train|val|test"),
+    ARG_COUNT("images", &f.images, 1, 1e12, "images", "only N, evenly spaced; default all"),
+    ARG_WORD("verify", &f.verify, "OTHER",
+             "compare every code of int8 FILE with the quantized checkpoint OTHER; exit 1 when any differs"),
+    ARG_COUNT("batch-size", &f.batch, 1, 65536, "images", "default 128"),
+    ARG_COUNT("threads", &f.threads, 1, 1024, "threads", "computing threads, default all processors"),
+    ARG_ON("json", &f.json, "one JSON object per line on stdout"),
+    ARG_ON("quiet", &f.quiet, "no progress and no notes"),
+    ARG_END,
 };
 
 static const arg_spec spec = {
     .program = "evaluate",
     .usage = "evaluate FILE --data DIR [--split NAME] [--verify OTHER] [options]",
-    .about = "Scores a float or quantized checkpoint, an int8 model (.h5) or a flat int8 image: decided by content.",
+    .about = "Scores a float or quantized checkpoint, an int8 model (.h5) or a flat int8 image: decided by "
+             "content.",
     .tables = {options, data_options},
     .min_positional = 1,
     .max_positional = 1,
@@ -58,21 +56,26 @@ static oct_status open_other(job *j)
 {
     oct_error *error = &j->c.ctx->error;
     if (j->file.kind != OCT_MODEL_INT8)
-        return oct_fail(error, OCT_ERR_ARGUMENT, "--verify compares an int8 model with a checkpoint: %s is a %s model", j->path,
+        return oct_fail(error, OCT_ERR_UNSUPPORTED,
+                        "--verify compares an int8 model with a checkpoint: %s is a %s model", j->path,
                         oct_model_kind_name(j->file.kind));
     OCT_TRY(oct_model_file_open(&j->other, f.verify, j->c.ctx));
     if (j->other.kind != OCT_MODEL_QUANTIZED)
-        return oct_fail(error, OCT_ERR_ARGUMENT, "--verify needs a quantized checkpoint: %s is a %s model", f.verify,
-                        oct_model_kind_name(j->other.kind));
-    uint64_t recorded = oct_int8_source_digest(j->file.int8), found = oct_graph_digest(j->other.checkpoint.graph);
+        return oct_fail(error, OCT_ERR_UNSUPPORTED, "--verify needs a quantized checkpoint: %s is a %s model",
+                        f.verify, oct_model_kind_name(j->other.kind));
+    uint64_t recorded = oct_int8_source_digest(j->file.int8),
+             found = oct_graph_digest(j->other.checkpoint.graph);
     if (recorded != found) {
-        cli_warn(&j->c, "%s was exported from other parameters: it records digest %016" PRIx64 ", %s has %016" PRIx64, j->path,
-                 recorded, f.verify, found);
+        cli_warn(&j->c,
+                 "%s was exported from other parameters: it records digest %016" PRIx64
+                 ", %s has %016" PRIx64,
+                 j->path, recorded, f.verify, found);
         cJSON *event = cli_event(&j->c, "digest-differs");
         cli_emit(&j->c, event);
     }
     const oct_checkpoint *c = &j->other.checkpoint;
-    return oct_verifier_create(&j->verifier, c->graph, c->model.image, c->model.logits, j->file.int8, (int)f.batch);
+    return oct_verifier_create(&j->verifier, c->graph, c->model.image, c->model.logits, j->file.int8,
+                               (int)f.batch);
 }
 
 static oct_status prepare(job *j)
@@ -86,7 +89,8 @@ static oct_status prepare(job *j)
     if (f.split) OCT_TRY(data_named_split(&j->split, &j->data, &j->c, f.split));
     OCT_TRY(oct_model_file_evaluator(&j->evaluator, &j->file, (int)f.batch));
     if (f.verify) OCT_TRY(open_other(j));
-    return data_evaluation_loader(&j->loader, &j->data, &j->c, j->split, (int)f.batch, j->file.augment, f.images);
+    return data_evaluation_loader(&j->loader, &j->data, &j->c, j->split, (int)f.batch, j->file.augment,
+                                  f.images);
 }
 
 static oct_status run(job *j)
@@ -129,8 +133,8 @@ static void print_result(job *j)
 {
     const cli *c = &j->c;
     const char *kind = oct_model_kind_name(j->file.kind);
-    cli_print(c, "%s: %s, %" PRId64 " %s images of %s", j->path, kind, j->score.images, oct_split_name(j->split),
-              data_given.path);
+    cli_print(c, "%s: %s, %" PRId64 " %s images of %s", j->path, kind, j->score.images,
+              oct_split_name(j->split), data_given.path);
     cli_print(c, "  top-1 %.2f %%   top-5 %.2f %%   loss %.4f   %.0f images/s", oct_score_top1(&j->score),
               oct_score_top5(&j->score), oct_score_loss(&j->score), oct_score_images_per_second(&j->score));
     if (j->verifier) print_verdict(j);
@@ -177,7 +181,10 @@ int main(int argc, char **argv)
     oct_status result = prepare(&j);
     if (result == OCT_OK) result = run(&j);
     if (result == OCT_OK) print_result(&j);
-    status = result == OCT_END ? 128 + cli_signal() : result != OCT_OK ? cli_fail(&j.c) : j.differs ? CLI_FAILED : CLI_OK;
+    status = result == OCT_END  ? 128 + cli_signal()
+             : result != OCT_OK ? cli_fail(&j.c)
+             : j.differs        ? CLI_FAILED
+                                : CLI_OK;
     release(&j);
     return cli_end(&j.c, status);
 }

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause
- * bin/export: a quantized checkpoint as int8 model, HDF5 or flat image; with a data set it also says how the two agree. */
+ * bin/export: a quantized checkpoint as int8 model, HDF5 or flat image; with a data set it also says how the
+ * two agree. */
 #include <cjson/cJSON.h>
 #include <inttypes.h>
 #include <string.h>
@@ -16,20 +17,17 @@ static struct {
 } f;
 
 static const arg_option options[] = {
-    {.name = "", .help = "Export:"},
-    {.name = "output", .type = ARG_TEXT, .value = &f.output, .metavar = "FILE", .help = "what to write, also -o FILE (required)"},
-    {.name = "format", .type = ARG_TEXT, .value = &f.format, .metavar = "NAME",
-     .help = "h5 describes itself, image is what the engine takes; default h5", .choices = "h5|image"},
-    {.name = "ranges", .type = ARG_SWITCH, .value = &f.ranges, .help = "print exponents and ranges"},
-    {.name = "images", .type = ARG_INT, .value = &f.images, .metavar = "N",
-     .help = "with --data: images to compare on, default all", .min = 1, .max = 1e12, .unit = "images"},
-    {.name = "batch-size", .type = ARG_INT, .value = &f.batch, .metavar = "N", .help = "default 128", .min = 1, .max = 65536,
-     .unit = "images"},
-    {.name = "threads", .type = ARG_INT, .value = &f.threads, .metavar = "N", .help = "computing threads, default all processors",
-     .min = 1, .max = 1024, .unit = "threads"},
-    {.name = "json", .type = ARG_SWITCH, .value = &f.json, .help = "one JSON object per line on stdout"},
-    {.name = "quiet", .type = ARG_SWITCH, .value = &f.quiet, .help = "no progress and no notes"},
-    {.name = NULL},
+    ARG_GROUP("Export:"),
+    ARG_WORD("output", &f.output, "FILE", "what to write, also -o FILE (required)"),
+    ARG_CHOICE("format", &f.format, "NAME", "h5 describes itself, image is what the engine takes; default h5",
+               "h5|image"),
+    ARG_ON("ranges", &f.ranges, "print exponents and ranges"),
+    ARG_COUNT("images", &f.images, 1, 1e12, "images", "with --data: images to compare on, default all"),
+    ARG_COUNT("batch-size", &f.batch, 1, 65536, "images", "default 128"),
+    ARG_COUNT("threads", &f.threads, 1, 1024, "threads", "computing threads, default all processors"),
+    ARG_ON("json", &f.json, "one JSON object per line on stdout"),
+    ARG_ON("quiet", &f.quiet, "no progress and no notes"),
+    ARG_END,
 };
 
 static const arg_spec spec = {
@@ -58,14 +56,15 @@ static oct_status export_model(job *j)
 {
     oct_checkpoint *c = &j->file.checkpoint;
     if (j->file.kind != OCT_MODEL_QUANTIZED)
-        return oct_fail(&j->c.ctx->error, OCT_ERR_ARGUMENT,
-                        "%s is a %s model; export takes a quantized checkpoint (train --quantize makes one)", j->path,
-                        oct_model_kind_name(j->file.kind));
+        return oct_fail(&j->c.ctx->error, OCT_ERR_UNSUPPORTED,
+                        "%s is a %s model; export takes a quantized checkpoint (train --quantize makes one)",
+                        j->path, oct_model_kind_name(j->file.kind));
     oct_range_report ranges;
     OCT_TRY(oct_ranges_report(&ranges, c->graph, &c->model, f.ranges ? cli_print_line : NULL, &j->c));
-    OCT_TRY(oct_int8_export(&j->build, c->graph, &c->model, &c->info, f.output, f.format && !strcmp(f.format, "image")));
-    cli_print(&j->c, "%s: %d points, %d layers, %d dead channels, %.1f kB as flat image", f.output, ranges.points,
-              ranges.layers, ranges.dead_channels, (double)j->build.bytes / 1000);
+    OCT_TRY(oct_int8_export(&j->build, c->graph, &c->model, &c->info, f.output,
+                            f.format && !strcmp(f.format, "image")));
+    cli_print(&j->c, "%s: %d points, %d layers, %d dead channels, %.1f kB as flat image", f.output,
+              ranges.points, ranges.layers, ranges.dead_channels, (double)j->build.bytes / 1000);
     return OCT_OK;
 }
 
@@ -98,7 +97,8 @@ static oct_status compare_all(job *j)
     OCT_TRY(data_check_images(&j->data, &j->c, j->path, m->height, m->width, m->channels));
     OCT_TRY(oct_evaluator_create(&j->fake, m->checkpoint.graph, &m->checkpoint.model, (int)f.batch));
     OCT_TRY(oct_evaluator_create_int8(&j->engine, j->c.ctx, j->build.model, (int)f.batch));
-    OCT_TRY(data_evaluation_loader(&j->loader, &j->data, &j->c, data_test_split(&j->data), (int)f.batch, m->augment, f.images));
+    OCT_TRY(data_evaluation_loader(&j->loader, &j->data, &j->c, data_test_split(&j->data), (int)f.batch,
+                                   m->augment, f.images));
     OCT_TRY(oct_loader_start(j->loader, 0, 0));
     progress_start("comparing", oct_loader_samples(j->loader), "images", f.quiet);
     for (;;) {
@@ -119,10 +119,10 @@ static void print_result(job *j)
 {
     const cli *c = &j->c;
     if (j->loader) {
-        cli_print(c, "on %" PRId64 " %s images of %s:", j->fake_score.images, oct_split_name(data_test_split(&j->data)),
-                  data_given.path);
-        cli_print(c, "  fake quantization top-1 %.2f %%, int8 engine top-1 %.2f %%", oct_score_top1(&j->fake_score),
-                  oct_score_top1(&j->engine_score));
+        cli_print(c, "on %" PRId64 " %s images of %s:", j->fake_score.images,
+                  oct_split_name(data_test_split(&j->data)), data_given.path);
+        cli_print(c, "  fake quantization top-1 %.2f %%, int8 engine top-1 %.2f %%",
+                  oct_score_top1(&j->fake_score), oct_score_top1(&j->engine_score));
         cli_print(c, "  same class on %" PRId64 ", same scores on %" PRId64, j->same_class, j->same_scores);
     }
     cJSON *r = cli_event(c, "result");

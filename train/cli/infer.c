@@ -16,20 +16,19 @@ static struct {
 } f;
 
 static const arg_option options[] = {
-    {.name = "", .help = "Inference:"},
-    {.name = "top", .type = ARG_INT, .value = &f.top, .metavar = "N", .help = "classes per image, default 5", .min = 1,
-     .max = 100, .unit = "classes"},
-    {.name = "threads", .type = ARG_INT, .value = &f.threads, .metavar = "N", .help = "computing threads, default all processors",
-     .min = 1, .max = 1024, .unit = "threads"},
-    {.name = "json", .type = ARG_SWITCH, .value = &f.json, .help = "one JSON object per line on stdout"},
-    {.name = "quiet", .type = ARG_SWITCH, .value = &f.quiet, .help = "no notes"},
-    {.name = NULL},
+    ARG_GROUP("Inference:"),
+    ARG_COUNT("top", &f.top, 1, 100, "classes", "classes per image, default 5"),
+    ARG_COUNT("threads", &f.threads, 1, 1024, "threads", "computing threads, default all processors"),
+    ARG_ON("json", &f.json, "one JSON object per line on stdout"),
+    ARG_ON("quiet", &f.quiet, "no notes"),
+    ARG_END,
 };
 
 static arg_spec spec = {
     .program = "infer",
     .usage = "infer FILE IMAGE... [--top N]",
-    .about = "Prints the top classes of JPEG, PNG or BMP images. Images are brought to the model's size as in its training.",
+    .about = "Prints the top classes of JPEG, PNG or BMP images. Images are brought to the model's size as "
+             "in its training.",
     .tables = {options},
     .min_positional = 2,
     .positional = "the FILE of a model and at least one IMAGE",
@@ -50,8 +49,9 @@ static oct_status prepare(job *j, const char *path)
     OCT_TRY(oct_model_file_open(&j->file, path, j->c.ctx));
     const oct_model_file *m = &j->file;
     if (m->height != m->width || (m->channels != 1 && m->channels != 3))
-        return oct_fail(&j->c.ctx->error, OCT_ERR_UNSUPPORTED, "%s takes images of %dx%dx%d; infer makes square grey or RGB ones",
-                        path, m->height, m->width, m->channels);
+        return oct_fail(&j->c.ctx->error, OCT_ERR_UNSUPPORTED,
+                        "%s takes images of %dx%dx%d; infer makes square grey or RGB ones", path, m->height,
+                        m->width, m->channels);
     j->pixels = oct_alloc((size_t)m->height * (size_t)m->width, (size_t)m->channels);
     if (!j->pixels) return oct_out_of_memory(j->c.ctx, "image");
     return oct_model_file_evaluator(&j->evaluator, &j->file, 1);
@@ -67,7 +67,8 @@ static double probability(const double *scores, int classes, int k)
 static void print_classes(job *j, const char *path, const double *scores)
 {
     enum { MOST = 100 };
-    int order[MOST], classes = oct_evaluator_classes(j->evaluator), count = f.top < classes ? (int)f.top : classes;
+    int order[MOST], classes = oct_evaluator_classes(j->evaluator),
+                     count = f.top < classes ? (int)f.top : classes;
     oct_scores_top(scores, classes, order, count);
     cli_print(&j->c, "%s", path);
     cJSON *event = cli_event(&j->c, "image"), *list;

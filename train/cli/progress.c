@@ -77,9 +77,9 @@ static void format_line(char *line, size_t size, int64_t done, const char *note,
     int full = (int)(done * BAR / p.total);
     for (int i = 0; i < BAR; i++) bar[i] = i < full ? '#' : '.';
     bar[BAR] = '\0';
-    snprintf(line, size, "%s %s%s%s%3d%%  %.*f %s/s%s%s  left %s", p.label, p.terminal ? "[" : "", p.terminal ? bar : "",
-             p.terminal ? "] " : "", (int)(100 * done / p.total), rate < 10 ? 1 : 0, rate, p.unit, note ? "  " : "",
-             note ? note : "", left);
+    snprintf(line, size, "%s %s%s%s%3d%%  %.*f %s/s%s%s  left %s", p.label, p.terminal ? "[" : "",
+             p.terminal ? bar : "", p.terminal ? "] " : "", (int)(100 * done / p.total), rate < 10 ? 1 : 0,
+             rate, p.unit, note ? "  " : "", note ? note : "", left);
 }
 
 void progress_update(int64_t done, const char *note)

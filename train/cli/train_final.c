@@ -39,8 +39,8 @@ oct_status train_score(const train_final *f, const char *label, oct_evaluator *e
     return status;
 }
 
-static oct_status score_graph(const train_final *f, const char *label, oct_graph *graph, const oct_model *model,
-                              oct_split split, oct_score *score)
+static oct_status score_graph(const train_final *f, const char *label, oct_graph *graph,
+                              const oct_model *model, oct_split split, oct_score *score)
 {
     oct_evaluator *evaluator;
     OCT_TRY(oct_evaluator_create(&evaluator, graph, model, f->batch));
@@ -81,7 +81,8 @@ static oct_status export_and_score(const train_final *f, final_scores *s)
     return status;
 }
 
-static void print_row(const cli *c, const char *name, const final_scores *s, const oct_score *score, size_t bytes)
+static void print_row(const cli *c, const char *name, const final_scores *s, const oct_score *score,
+                      size_t bytes)
 {
     if (s->scored)
         cli_print(c, "  %-22s %8.2f %% %8.2f %% %10.1f kB %12.0f images/s", name, oct_score_top1(score),
@@ -94,7 +95,8 @@ static void print_table(const train_final *f, const final_scores *s)
 {
     const cli *c = f->c;
     if (s->scored)
-        cli_print(c, "\n%s on the %" PRId64 " %s images", f->folder, s->base.images, oct_split_name(s->split));
+        cli_print(c, "\n%s on the %" PRId64 " %s images", f->folder, s->base.images,
+                  oct_split_name(s->split));
     else
         cli_print(c, "\n%s (no images to score on)", f->folder);
     cli_print(c, "  %-22s %10s %10s %13s %21s", "", "top-1", "top-5", "size", "evaluation");
@@ -105,7 +107,9 @@ static void print_table(const train_final *f, const final_scores *s)
         cli_print(c, "  %d points, %d layers, %d dead channels", s->ranges.points, s->ranges.layers,
                   s->ranges.dead_channels);
     }
-    cli_print(c, "  training: %.0f images/s, %.1f MB at the peak", f->images_per_second, (double)f->peak_bytes / 1e6);
+    if (f->images_per_second > 0)
+        cli_print(c, "  training: %.0f images/s, %.1f MB at the peak", f->images_per_second,
+                  (double)f->peak_bytes / 1e6);
 }
 
 static void emit_result(const train_final *f, const final_scores *s)
@@ -117,7 +121,7 @@ static void emit_result(const train_final *f, const final_scores *s)
         cli_add(r, "top1_quantized", oct_score_top1(&s->fake), 4);
         cli_add(r, "top1_int8", oct_score_top1(&s->int8), 4);
     }
-    cli_add(r, "images_per_second", f->images_per_second, 1);
+    if (f->images_per_second > 0) cli_add(r, "images_per_second", f->images_per_second, 1);
     cli_add(r, "peak_bytes", (double)f->peak_bytes, 0);
     cJSON_AddStringToObject(r, "output", f->folder);
     cli_emit(f->c, r);

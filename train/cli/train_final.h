@@ -21,8 +21,8 @@ typedef struct train_final {
     uint64_t peak_bytes;      /* of training */
 } train_final;
 
-/* Exports <folder>/int8.h5 when the graph is quantized, scores what there is on the test images and prints it all.
- * OCT_END: a signal came. */
+/* Exports <folder>/int8.h5 when the graph is quantized, scores what there is on the test images and prints it
+ * all. OCT_END: a signal came. */
 oct_status train_finish(const train_final *f);
 
 /* One score with progress; `label` for the line. OCT_END when a signal came. */

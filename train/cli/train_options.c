@@ -14,88 +14,79 @@
 static train_flags f;
 
 static const arg_option model_options[] = {
-    {.name = "", .help = "Model:"},
-    {.name = "model", .type = ARG_TEXT, .value = &f.model, .metavar = "NAME[:k=v]",
-     .help = "resnet8, resnet20, resnet18, mobilenetv1, mobilenetv2; options after a colon"},
-    {.name = "pretrained", .type = ARG_TEXT, .value = &f.pretrained, .metavar = "FILE",
-     .help = "weights to start from; without --model the file's network, too"},
-    {.name = "mean", .type = ARG_TEXT, .value = &f.mean, .metavar = "A[,B,C]", .help = "subtracted from pixels 0..255"},
-    {.name = "scale", .type = ARG_TEXT, .value = &f.scale, .metavar = "A[,B,C]", .help = "then multiplied with"},
-    {.name = "print-model", .type = ARG_SWITCH, .value = &f.print_model, .help = "print the network as a table"},
-    {.name = "print-plan", .type = ARG_SWITCH, .value = &f.print_plan, .help = "print the steps of training and their memory"},
-    {.name = "", .help = "Quantization:"},
-    {.name = "quantize", .type = ARG_SWITCH, .value = &f.quantize, .help = "train with fake quantization, export int8.h5"},
-    {.name = "profile", .type = ARG_TEXT, .value = &f.profile, .metavar = "NAME", .help = "default po2", .choices = "po2|affine"},
-    {.name = "qconfig", .type = ARG_TEXT, .value = &f.qconfig, .metavar = "FILE", .help = "configuration per layer"},
-    {.name = "fold", .type = ARG_TEXT, .value = &f.fold, .metavar = "MODE", .help = "batch norm while training, default batch",
-     .choices = "batch|running|ti"},
-    {.name = "per-channel", .type = ARG_TEXT, .value = &f.per_channel, .metavar = "WHICH",
-     .help = "weights with an exponent per channel, default none", .choices = "none|depthwise|all"},
-    {.name = "quantize-output", .type = ARG_SWITCH, .value = &f.quantize_output, .help = "8-bit scores instead of 32-bit"},
-    {.name = "calibration-batches", .type = ARG_INT, .value = &f.calibration_batches, .metavar = "N",
-     .help = "observed before the first quantized step when weights were loaded, default 50", .min = 1, .max = 1e6,
-     .unit = "batches"},
-    {.name = NULL},
+    ARG_GROUP("Model:"),
+    ARG_WORD("model", &f.model, "NAME[:k=v]",
+             "resnet8, resnet20, resnet18, mobilenetv1, mobilenetv2; options after a colon"),
+    ARG_WORD("pretrained", &f.pretrained, "FILE",
+             "weights to start from; without --model the file's network, too"),
+    ARG_WORD("mean", &f.mean, "A[,B,C]", "subtracted from pixels 0..255"),
+    ARG_WORD("scale", &f.scale, "A[,B,C]", "then multiplied with"),
+    ARG_ON("print-model", &f.print_model, "print the network as a table"),
+    ARG_ON("print-plan", &f.print_plan, "print the steps of training and their memory"),
+    ARG_GROUP("Quantization:"),
+    ARG_ON("quantize", &f.quantize, "train with fake quantization, export int8.h5"),
+    ARG_CHOICE("profile", &f.profile, "NAME", "default po2", "po2|affine"),
+    ARG_WORD("qconfig", &f.qconfig, "FILE", "configuration per layer"),
+    ARG_CHOICE("fold", &f.fold, "MODE", "batch norm while training, default batch", "batch|running|ti"),
+    ARG_CHOICE("per-channel", &f.per_channel, "WHICH", "weights with an exponent per channel, default none",
+               "none|depthwise|all"),
+    ARG_ON("quantize-output", &f.quantize_output, "8-bit scores instead of 32-bit"),
+    ARG_COUNT("calibration-batches", &f.calibration_batches, 1, 1e6, "batches",
+              "observed before the first quantized step when weights were loaded, default 50"),
+    ARG_END,
 };
 
 static const arg_option run_options[] = {
-    {.name = "", .help = "Training:"},
-    {.name = "epochs", .type = ARG_INT, .value = &f.epochs, .metavar = "N", .help = "default 20, quantizing 10", .min = 0,
-     .max = 1e6, .unit = "epochs", .given = &f.epochs_given},
-    {.name = "epoch-size", .type = ARG_REAL, .value = &f.epoch_size, .metavar = "F",
-     .help = "images of an epoch: a share up to 1, or a count", .min = 0, .min_open = true, .max = 1e12, .unit = "of images"},
-    {.name = "batch-size", .type = ARG_INT, .value = &f.batch, .metavar = "N", .help = "default 128", .min = 1, .max = 65536,
-     .unit = "images"},
-    {.name = "accumulate", .type = ARG_INT, .value = &f.accumulate, .metavar = "N", .help = "batches per update, default 1",
-     .min = 1, .max = 65536, .unit = "batches"},
-    {.name = "augment", .type = ARG_TEXT, .value = &f.augment, .metavar = "RECIPE",
-     .help = "default cifar for images of 24..64 pixels, imagenet above, none below", .choices = "none|flip|cifar|imagenet"},
-    {.name = "label-smoothing", .type = ARG_REAL, .value = &f.label_smoothing, .metavar = "X", .help = "default 0", .min = 0,
-     .max = 0.99, .given = &f.label_smoothing_given},
-    {.name = "freeze-bn", .type = ARG_SWITCH, .value = &f.freeze_bn, .help = "batch norm statistics stay as they are"},
-    {.name = "evaluate-start", .type = ARG_SWITCH, .value = &f.evaluate_start, .help = "score before the first step, too"},
-    {.name = "seed", .type = ARG_INT, .value = &f.seed, .metavar = "N", .help = "default 1", .min = 0, .max = 9e15},
-    {.name = "", .help = "Optimizer:"},
-    {.name = "lr", .type = ARG_REAL, .value = &f.lr, .metavar = "X",
-     .help = "default 0.1; quantizing 0.002 times batch size / 128", .min = 0, .min_open = true, .max = 1e3, .given = &f.lr_given},
-    {.name = "lr-schedule", .type = ARG_TEXT, .value = &f.schedule, .metavar = "NAME", .help = "default cosine",
-     .choices = "cosine|step|poly|exp|constant"},
-    {.name = "warmup-epochs", .type = ARG_REAL, .value = &f.warmup, .metavar = "X", .help = "linear warm-up, default 0",
-     .min = 0, .max = 1e6, .unit = "of epochs"},
-    {.name = "lr-gamma", .type = ARG_REAL, .value = &f.lr_gamma, .metavar = "X", .help = "step: 0.1 per drop, exp: 0.95 per epoch",
-     .min = 0, .min_open = true, .max = 1},
-    {.name = "lr-power", .type = ARG_REAL, .value = &f.lr_power, .metavar = "X", .help = "poly: default 1", .min = 0,
-     .min_open = true, .max = 100},
-    {.name = "lr-step-epochs", .type = ARG_REAL, .value = &f.lr_step_epochs, .metavar = "X",
-     .help = "step: epochs between drops, default a third of the run", .min = 0, .min_open = true, .max = 1e6, .unit = "of epochs"},
-    {.name = "lr-milestones", .type = ARG_TEXT, .value = &f.milestones, .metavar = "A,B,...", .help = "step: epochs of the drops"},
-    {.name = "momentum", .type = ARG_REAL, .value = &f.momentum, .metavar = "X", .help = "default 0.9", .min = 0, .max = 0.9999},
-    {.name = "nesterov", .type = ARG_SWITCH, .value = &f.nesterov, .help = "Nesterov's momentum"},
-    {.name = "weight-decay", .type = ARG_REAL, .value = &f.weight_decay, .metavar = "X", .help = "default 1e-4", .min = 0, .max = 1},
-    {.name = "decay-weights-only", .type = ARG_SWITCH, .value = &f.decay_weights_only,
-     .help = "no weight decay of biases and batch norm"},
-    {.name = "grad-clip", .type = ARG_REAL, .value = &f.grad_clip, .metavar = "X", .help = "largest gradient norm", .min = 0,
-     .min_open = true, .max = 1e9},
-    {.name = "", .help = "Run:"},
-    {.name = "output", .type = ARG_TEXT, .value = &f.output, .metavar = "DIR", .help = "default runs/MODEL-N, the next free N"},
-    {.name = "resume", .type = ARG_SWITCH, .value = &f.resume, .help = "go on from --output DIR/last.h5 when there is one"},
-    {.name = "overwrite", .type = ARG_SWITCH, .value = &f.overwrite, .help = "start afresh in a folder that holds a run"},
-    {.name = "threads", .type = ARG_INT, .value = &f.threads, .metavar = "N", .help = "computing threads, default all processors",
-     .min = 1, .max = 1024, .unit = "threads"},
-    {.name = "json", .type = ARG_SWITCH, .value = &f.json, .help = "one JSON object per line on stdout"},
-    {.name = "quiet", .type = ARG_SWITCH, .value = &f.quiet, .help = "no progress and no notes"},
-    {.name = NULL},
+    ARG_GROUP("Training:"),
+    ARG_COUNT("epochs", &f.epochs, 0, 1e6, "epochs", "default 20, quantizing 10"),
+    ARG_ABOVE("epoch-size", &f.epoch_size, 0, 1e12, "of images",
+              "images of an epoch: a share up to 1, or a count"),
+    ARG_COUNT("batch-size", &f.batch, 1, 65536, "images", "default 128"),
+    ARG_COUNT("accumulate", &f.accumulate, 1, 65536, "batches", "batches per update, default 1"),
+    ARG_CHOICE("augment", &f.augment, "RECIPE",
+               "default cifar for images of 24..64 pixels, imagenet above, none below",
+               "none|flip|cifar|imagenet"),
+    ARG_NUMBER("label-smoothing", &f.label_smoothing, 0, 0.99, NULL, "default 0"),
+    ARG_ON("freeze-bn", &f.freeze_bn, "batch norm statistics stay as they are"),
+    ARG_ON("evaluate-start", &f.evaluate_start, "score before the first step, too"),
+    ARG_COUNT("seed", &f.seed, 0, 9e15, NULL, "default 1"),
+    ARG_GROUP("Optimizer:"),
+    ARG_ABOVE("lr", &f.lr, 0, 1e3, NULL, "default 0.1; quantizing 0.002 times batch size / 128"),
+    ARG_CHOICE("lr-schedule", &f.schedule, "NAME", "default cosine", "cosine|step|poly|exp|constant"),
+    ARG_NUMBER("warmup-epochs", &f.warmup, 0, 1e6, "of epochs", "linear warm-up, default 0"),
+    ARG_ABOVE("lr-gamma", &f.lr_gamma, 0, 1, NULL, "step: 0.1 per drop, exp: 0.95 per epoch"),
+    ARG_ABOVE("lr-power", &f.lr_power, 0, 100, NULL, "poly: default 1"),
+    ARG_ABOVE("lr-step-epochs", &f.lr_step_epochs, 0, 1e6, "of epochs",
+              "step: epochs between drops, default a third of the run"),
+    ARG_WORD("lr-milestones", &f.milestones, "A,B,...", "step: epochs of the drops"),
+    ARG_NUMBER("momentum", &f.momentum, 0, 0.9999, NULL, "default 0.9"),
+    ARG_ON("nesterov", &f.nesterov, "Nesterov's momentum"),
+    ARG_NUMBER("weight-decay", &f.weight_decay, 0, 1, NULL, "default 1e-4"),
+    ARG_ON("decay-weights-only", &f.decay_weights_only, "no weight decay of biases and batch norm"),
+    ARG_ABOVE("grad-clip", &f.grad_clip, 0, 1e9, NULL, "largest gradient norm"),
+    ARG_GROUP("Run:"),
+    ARG_WORD("output", &f.output, "DIR", "default runs/MODEL-N, the next free N"),
+    ARG_ON("resume", &f.resume, "go on from --output DIR/last.h5 when there is one"),
+    ARG_ON("overwrite", &f.overwrite, "start afresh in a folder that holds a run"),
+    ARG_ABOVE("save-seconds", &f.save_seconds, 0, 1e6, "of seconds",
+              "a checkpoint at least that often, default 60"),
+    ARG_COUNT("threads", &f.threads, 1, 1024, "threads", "computing threads, default all processors"),
+    ARG_ON("json", &f.json, "one JSON object per line on stdout"),
+    ARG_ON("quiet", &f.quiet, "no progress and no notes"),
+    ARG_END,
 };
 
 static const arg_spec spec = {
     .program = "train",
-    .usage = "train --model NAME --data DIR [options]\n       train --quantize --pretrained FILE --data DIR [options]",
-    .about = "Trains an image classifier, in float or with quantization, and writes last.h5, best.h5, metrics.jsonl,\n"
+    .usage = "train --model NAME --data DIR [options]\n       train --quantize --pretrained FILE --data DIR "
+             "[options]",
+    .about = "Trains an image classifier, in float or with quantization, and writes last.h5, best.h5, "
+             "metrics.jsonl,\n"
              "config.json and (with --quantize) int8.h5 into the output folder.",
     .tables = {model_options, data_options, run_options},
 };
 
-static const double default_qat_lr = 0.002;
+static const double default_lr = 0.1, default_qat_lr = 0.002;
 enum { DEFAULT_BATCH = 128, FLOAT_EPOCHS = 20, QAT_EPOCHS = 10 };
 
 static int check_quantization(void)
@@ -118,14 +109,19 @@ static int check_schedule(void)
 {
     oct_error error = {0};
     oct_schedule *s = &f.rates;
-    if (!f.lr_given && f.quantize) f.lr = default_qat_lr * (double)(f.batch * f.accumulate) / DEFAULT_BATCH;
-    if (!f.epochs_given) f.epochs = f.quantize ? QAT_EPOCHS : FLOAT_EPOCHS;
-    *s = (oct_schedule){.lr = f.lr, .warmup_epochs = f.warmup, .gamma = f.lr_gamma, .power = f.lr_power,
+    double images = (double)(f.batch * f.accumulate);
+    if (f.lr < 0) f.lr = f.quantize ? default_qat_lr * images / DEFAULT_BATCH : default_lr;
+    if (f.epochs < 0) f.epochs = f.quantize ? QAT_EPOCHS : FLOAT_EPOCHS;
+    *s = (oct_schedule){.lr = f.lr,
+                        .warmup_epochs = f.warmup,
+                        .gamma = f.lr_gamma,
+                        .power = f.lr_power,
                         .step_epochs = f.lr_step_epochs};
     if (f.milestones) {
         s->milestone_count = args_numbers(f.milestones, s->milestones, OCT_SCHEDULE_MILESTONES);
         if (!s->milestone_count)
-            return args_usage("train", "--lr-milestones: expected 1 to %d epochs separated by commas, got '%s'",
+            return args_usage("train",
+                              "--lr-milestones: expected 1 to %d epochs separated by commas, got '%s'",
                               OCT_SCHEDULE_MILESTONES, f.milestones);
     }
     if (oct_schedule_parse(&s->kind, f.schedule, &error) != OCT_OK || oct_schedule_check(s, &error) != OCT_OK)
@@ -138,25 +134,38 @@ static int check_preprocessing(void)
 {
     f.mean_count = f.mean ? args_numbers(f.mean, f.means, 4) : 0;
     f.scale_count = f.scale ? args_numbers(f.scale, f.scales, 4) : 0;
-    if (f.mean && !f.mean_count) return args_usage("train", "--mean: expected 1 to 4 numbers, got '%s'", f.mean);
-    if (f.scale && !f.scale_count) return args_usage("train", "--scale: expected 1 to 4 numbers, got '%s'", f.scale);
+    if (f.mean && !f.mean_count)
+        return args_usage("train", "--mean: expected 1 to 4 numbers, got '%s'", f.mean);
+    if (f.scale && !f.scale_count)
+        return args_usage("train", "--scale: expected 1 to 4 numbers, got '%s'", f.scale);
     for (int i = 0; i < f.scale_count; i++)
-        if (!(f.scales[i] > 0)) return args_usage("train", "--scale: expected numbers above 0, got '%s'", f.scale);
+        if (!(f.scales[i] > 0))
+            return args_usage("train", "--scale: expected numbers above 0, got '%s'", f.scale);
     return CLI_GO_ON;
 }
 
 int train_parse(train_flags *flags, int argc, char **argv)
 {
     int positional;
-    f = (train_flags){.batch = DEFAULT_BATCH, .accumulate = 1, .seed = 1, .lr = 0.1, .momentum = 0.9, .weight_decay = 1e-4,
-                      .schedule = "cosine", .profile = "po2", .calibration_batches = OCT_CALIBRATE_BATCHES};
+    f = (train_flags){.batch = DEFAULT_BATCH,
+                      .accumulate = 1,
+                      .seed = 1,
+                      .lr = -1,
+                      .epochs = -1,
+                      .label_smoothing = -1,
+                      .momentum = 0.9,
+                      .weight_decay = 1e-4,
+                      .schedule = "cosine",
+                      .profile = "po2",
+                      .calibration_batches = OCT_CALIBRATE_BATCHES};
     int status = args_parse(&spec, argc, argv, NULL, &positional);
     if (status == CLI_GO_ON) status = check_quantization();
     if (status == CLI_GO_ON) status = check_schedule();
     if (status == CLI_GO_ON) status = check_preprocessing();
     if (status != CLI_GO_ON) return status;
     if (!data_given.path) return args_usage("train", "--data DIR is required");
-    if (!f.model && !f.pretrained) return args_usage("train", "--model NAME or --pretrained FILE is required");
+    if (!f.model && !f.pretrained)
+        return args_usage("train", "--model NAME or --pretrained FILE is required");
     if (f.resume && !f.output) return args_usage("train", "--resume needs the --output DIR of the run");
     if (f.resume && f.overwrite) return args_usage("train", "--resume and --overwrite exclude each other");
     *flags = f;
@@ -165,7 +174,10 @@ int train_parse(train_flags *flags, int argc, char **argv)
 
 oct_status train_choose_recipe(train_flags *flags, int size, oct_error *error)
 {
-    const char *name = flags->augment ? flags->augment : size < 24 ? "none" : size <= 64 ? "cifar" : "imagenet";
+    const char *name = flags->augment ? flags->augment
+                       : size < 24    ? "none"
+                       : size <= 64   ? "cifar"
+                                      : "imagenet";
     return oct_augment_parse(&flags->recipe, name, error);
 }
 
@@ -218,7 +230,7 @@ static cJSON *options_object(const train_flags *t, int size)
     cJSON_AddNumberToObject(o, "weight-decay", t->weight_decay);
     add_switch(o, "nesterov", t->nesterov);
     add_switch(o, "decay-weights-only", t->decay_weights_only);
-    cJSON_AddNumberToObject(o, "label-smoothing", t->label_smoothing);
+    if (t->label_smoothing >= 0) cJSON_AddNumberToObject(o, "label-smoothing", t->label_smoothing);
     cJSON_AddNumberToObject(o, "grad-clip", t->grad_clip);
     add_switch(o, "freeze-bn", t->freeze_bn);
     cJSON_AddNumberToObject(o, "seed", (double)t->seed);
@@ -249,12 +261,13 @@ char *train_quantize_text(const train_flags *t)
     return take_text(o, false);
 }
 
-static void append_difference(char *text, size_t bytes, const char *key, const cJSON *ours, const cJSON *theirs)
+static void append_difference(char *text, size_t bytes, const char *key, const cJSON *ours,
+                              const cJSON *theirs)
 {
     char *a = ours ? cJSON_PrintUnformatted(ours) : NULL, *b = theirs ? cJSON_PrintUnformatted(theirs) : NULL;
     size_t used = strlen(text);
-    snprintf(text + used, bytes - used, "%s--%s: the checkpoint has %.80s, this run %.80s", used ? "; " : "", key,
-             b ? b : "none", a ? a : "none");
+    snprintf(text + used, bytes - used, "%s--%s: the checkpoint has %.80s, this run %.80s", used ? "; " : "",
+             key, b ? b : "none", a ? a : "none");
     cJSON_free(a);
     cJSON_free(b);
 }
@@ -291,7 +304,9 @@ oct_status train_write_config(const train_flags *t, cli *c, const char *folder, 
     cJSON_AddBoolToObject(o, "evaluate-start", t->evaluate_start);
     char *text = take_text(o, true);
     if (!text) return oct_out_of_memory(c->ctx, path);
-    oct_status status = oct_file_write(path, text, strlen(text), &c->ctx->error);
+    size_t length = strlen(text);
+    text[length] = '\n'; /* the end of a text file instead of a string's */
+    oct_status status = oct_file_write(path, text, length + 1, &c->ctx->error);
     oct_free(text);
     return status;
 }

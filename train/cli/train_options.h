@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause
- * The flags of bin/train: defaults, checks, and the JSON object that says which run this is (config.json, the checkpoint's
- * fingerprint, what --resume compares).
+ * The flags of bin/train: defaults, checks, and the JSON object that says which run this is (config.json, the
+ * checkpoint's fingerprint, what --resume compares).
  */
 #ifndef OCT_CLI_TRAIN_OPTIONS_H
 #define OCT_CLI_TRAIN_OPTIONS_H
@@ -11,13 +11,15 @@
 
 typedef struct train_flags {
     const char *model, *pretrained, *output;
-    bool quantize, quantize_output, freeze_bn, evaluate_start, resume, overwrite, nesterov, decay_weights_only;
+    bool quantize, quantize_output, freeze_bn, evaluate_start, resume, overwrite, nesterov,
+        decay_weights_only;
     bool print_plan, print_model, json, quiet;
     const char *profile, *qconfig, *fold, *per_channel;
     const char *schedule, *milestones, *augment, *mean, *scale;
     int64_t epochs, batch, accumulate, seed, threads, calibration_batches;
-    double lr, warmup, momentum, weight_decay, label_smoothing, grad_clip, epoch_size, lr_gamma, lr_power, lr_step_epochs;
-    bool lr_given, epochs_given, label_smoothing_given;
+    double lr, warmup, momentum, weight_decay, label_smoothing /* < 0: not given */, grad_clip, epoch_size,
+        lr_gamma, lr_power, lr_step_epochs;
+    double save_seconds;
 
     /* What follows from them. */
     oct_qconfig config;
