@@ -25,7 +25,7 @@ static oct_dataset *set;
 
 static void setup(void)
 {
-    ctx = test_ctx_with(2, NULL);
+    ctx = test_ctx_with(1, NULL);
     const char *folder = test_folder();
     CU_ASSERT_TRUE_FATAL(tiny_idx(folder, TRAIN, TEST, CLASSES));
     CU_ASSERT_TRUE_FATAL(
@@ -458,7 +458,28 @@ typedef struct session_case {
     int accumulate;
     int stop_after; /* calls of the stop event, evaluation's included; 0 = never */
     double save_seconds;
+    bool check_means;
 } session_case;
+
+/* Means of the epoch under way, from its steps alone. */
+static double step_loss, step_correct, step_images;
+static int epochs_seen;
+static void note_step(void *user, const oct_step_report *r)
+{
+    (void)user;
+    step_loss += r->stats.loss * r->stats.count;
+    step_correct += r->stats.correct;
+    step_images += r->stats.count;
+}
+
+static void check_epoch(void *user, const oct_epoch_report *r)
+{
+    (void)user;
+    CU_ASSERT(fabs(r->train_loss - step_loss / step_images) < 1e-12 * (1 + r->train_loss));
+    CU_ASSERT(fabs(r->train_top1 - 100 * step_correct / step_images) < 1e-9);
+    CU_ASSERT(r->epoch == epochs_seen++ && r->evaluated && r->score.images == TEST);
+    step_loss = step_correct = step_images = 0;
+}
 
 static int stop_left;
 static bool stop_event(void *user)
@@ -499,6 +520,7 @@ static oct_status live(const char *folder, const session_case *c)
                               .folder = folder,
                               .save_seconds = c->save_seconds,
                               .events = {.stop = stop_event}};
+    if (c->check_means) so.events.step = note_step, so.events.epoch = check_epoch;
     stop_left = c->stop_after;
     if (status == OCT_OK) status = oct_session_create(&s, ctx, &so);
     if (status == OCT_OK && resumed) status = oct_session_resume(s, &start);
@@ -544,7 +566,8 @@ static void expect_same(const char *a, const char *b, const char *name)
     oct_free(y);
 }
 
-/* Stopped at the given places and resumed each time, a run ends with the same files. */
+/* Stopped at the given places and resumed each time, a run ends with the same files. The first life of the
+ * parts has two threads, the others and the whole run one. */
 static void check_resumed(bool quantized, int accumulate, const int *stops, int count, bool save_often)
 {
     setup();
@@ -557,9 +580,11 @@ static void check_resumed(bool quantized, int accumulate, const int *stops, int 
     if (save_often) c.save_seconds = 1e-9;
     for (int i = 0; i < count; i++) {
         c.stop_after = stops[i];
+        ctx->threads = i ? 1 : 2;
         CU_ASSERT_EQUAL(live(parts, &c), OCT_END);
     }
     c.stop_after = 0;
+    ctx->threads = 1;
     ASSERT_OK(ctx, live(parts, &c));
     CU_ASSERT_EQUAL(event_count, transitions);
     expect_same(whole, parts, "last.h5");
@@ -620,6 +645,17 @@ static void session_resume_cuts_the_metrics_back(void)
     teardown();
 }
 
+static void session_run_reports_the_epochs_own_means(void)
+{
+    setup();
+    session_case c = {.accumulate = 2, .check_means = true};
+    step_loss = step_correct = step_images = 0;
+    epochs_seen = 0;
+    ASSERT_OK(ctx, live(test_folder(), &c));
+    CU_ASSERT_EQUAL(epochs_seen, 4);
+    teardown();
+}
+
 static void checkpoint_read_foreign_files_are_refused(void)
 {
     setup();
@@ -674,6 +710,7 @@ static const test_case cases[] = {
     {"session_run_stopped_while_accumulating_ends_the_same",
      session_run_stopped_while_accumulating_ends_the_same},
     {"session_resume_cuts_the_metrics_back", session_resume_cuts_the_metrics_back},
+    {"session_run_reports_the_epochs_own_means", session_run_reports_the_epochs_own_means},
     {"checkpoint_read_foreign_files_are_refused", checkpoint_read_foreign_files_are_refused},
 };
 TEST_SUITE("trainer", cases);

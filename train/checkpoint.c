@@ -143,6 +143,11 @@ void oct_checkpoint_release(oct_checkpoint *c)
     *c = (oct_checkpoint){0};
 }
 
+static void copy_values(oct_flat *to, const oct_flat *from)
+{
+    if (from->count) memcpy(to->data, from->data, from->count * sizeof *to->data);
+}
+
 oct_status oct_graph_copy(oct_graph **out, const oct_graph *graph)
 {
     char *text;
@@ -156,8 +161,8 @@ oct_status oct_graph_copy(oct_graph **out, const oct_graph *graph)
         oct_graph_destroy(copy);
         return oct_fail(&graph->ctx->error, OCT_ERR_STATE, "copy of a graph: the flat arrays differ in size");
     }
-    memcpy(copy->params.data, graph->params.data, graph->params.count * sizeof(float));
-    memcpy(copy->buffers.data, graph->buffers.data, graph->buffers.count * sizeof(float));
+    copy_values(&copy->params, &graph->params);
+    copy_values(&copy->buffers, &graph->buffers);
     status = oct_graph_add_fuser(copy, &oct_quant_fuser);
     if (status != OCT_OK) {
         oct_graph_destroy(copy);
