@@ -381,7 +381,7 @@ static double reference_factor(const oct_ref *ref, size_t e)
     uint32_t bits[4];
     oct_rng_block(bits, oct_rng_key(ref->run->seed, OCT_RNG_DROPOUT, ref->run->step, (uint64_t)ref->node->id),
                   e / 4);
-    return ldexp((double)(bits[e % 4] >> 8), -24) < (double)a->rate ? 0.0 : 1.0 / (1.0 - (double)a->rate);
+    return ldexp((double)(bits[e % 4] >> 8), -24) < (double)a->rate ? 0.0 : (double)(float)(1.0 / (1.0 - (double)a->rate));
 }
 
 static oct_status dropout_reference_forward(oct_ref *ref)

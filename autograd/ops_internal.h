@@ -98,6 +98,8 @@ typedef struct oct_conv_geometry {
 } oct_conv_geometry;
 
 oct_conv_geometry oct_conv_geometry_of(const oct_node *conv, const oct_node *input, const oct_node *weights);
+/* linear(input) as a convolution of images of one pixel. */
+oct_conv_geometry oct_linear_geometry(const oct_node *linear, const oct_node *input);
 /* Borders around an image that make room for (or crop to) exactly what is read from it. */
 typedef struct oct_window {
     int top, left, bottom, right;

@@ -13,7 +13,7 @@ static oct_status linear_infer(const oct_graph *graph, oct_node *node)
     return oct_rule_output(graph, node, OCT_SHAPE(OCT_BATCH, w->dim[0]));
 }
 
-static oct_conv_geometry geometry_of(const oct_node *linear, const oct_node *input)
+oct_conv_geometry oct_linear_geometry(const oct_node *linear, const oct_node *input)
 {
     int inputs = input->shape.dim[1], outputs = linear->shape.dim[1];
     return (oct_conv_geometry){
@@ -43,32 +43,32 @@ static int64_t linear_macs(const oct_graph *graph, const oct_node *node)
 
 static oct_status forward(oct_step *step)
 {
-    oct_conv_geometry g = geometry_of(step->node, oct_node_input(step->graph, step->node, 0));
+    oct_conv_geometry g = oct_linear_geometry(step->node, oct_node_input(step->graph, step->node, 0));
     return oct_conv_forward(step, &g);
 }
 
 static oct_status backward(oct_step *step)
 {
-    oct_conv_geometry g = geometry_of(step->node, oct_node_input(step->graph, step->node, 0));
+    oct_conv_geometry g = oct_linear_geometry(step->node, oct_node_input(step->graph, step->node, 0));
     return oct_conv_backward(step, &g, NULL);
 }
 
 static size_t scratch_bytes(const oct_graph *graph, const oct_unit *unit, int batch, int threads, bool back)
 {
     const oct_node *node = oct_unit_node(graph, unit);
-    oct_conv_geometry g = geometry_of(node, oct_node_input(graph, node, 0));
+    oct_conv_geometry g = oct_linear_geometry(node, oct_node_input(graph, node, 0));
     return back ? oct_conv_backward_scratch(&g, batch, threads, false) : oct_conv_forward_scratch(&g, threads);
 }
 
 static oct_status reference_forward(oct_ref *ref)
 {
-    oct_conv_geometry g = geometry_of(ref->node, ref->in_node[0]);
+    oct_conv_geometry g = oct_linear_geometry(ref->node, ref->in_node[0]);
     return oct_conv_reference_forward(ref, &g);
 }
 
 static oct_status reference_backward(oct_ref *ref)
 {
-    oct_conv_geometry g = geometry_of(ref->node, ref->in_node[0]);
+    oct_conv_geometry g = oct_linear_geometry(ref->node, ref->in_node[0]);
     return oct_conv_reference_backward(ref, &g);
 }
 

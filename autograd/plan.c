@@ -273,7 +273,10 @@ oct_status oct_plan_backward(oct_plan *plan, float scale)
         return oct_fail(&plan->ctx->error, OCT_ERR_STATE, "backward: only directly after a forward in training mode");
     plan->last_batch = 0;
     if (plan->reference) return oct_plan_reference_backward(plan, scale);
-    *(float *)plan->units[plan->unit_of[plan->outputs[0]]].d_out.data = scale;
+    oct_planned *loss = &plan->units[plan->unit_of[plan->outputs[0]]];
+    if (!loss->runs_backward)
+        return oct_fail(&plan->ctx->error, OCT_ERR_STATE, "backward: '%s' depends on no parameter", loss->step.node->name);
+    *(float *)loss->d_out.data = scale;
     for (int i = plan->unit_count - 1; i >= 0; i--) {
         double start = plan->times ? now_seconds() : 0;
         OCT_TRY(run_backward(plan, &plan->units[i]));

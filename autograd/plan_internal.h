@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause
- * What the parts of the planner share: plan.c (create, run), plan_units.c (grouping), plan_memory.c (lifetimes and
- * offsets), plan_print.c.
+ * What the parts of the planner share: plan.c (create, run, print), plan_units.c (grouping), plan_memory.c (lifetimes and
+ * offsets), plan_reference.c (node by node in double).
  *
  * Time: inputs exist at 0, unit u runs forward at u+1 and backward at 2U-u (U units), 2U+1 is after everything. A block
  * of memory is live over a closed interval of times; blocks whose intervals meet must not overlap in the arena.

@@ -105,6 +105,7 @@ static oct_status resolve(oct_loader *loader)
         return oct_fail(&ctx->error, OCT_ERR_ARGUMENT, "%s: the data set has no %s samples",
                         oct_dataset_path(loader->dataset), oct_split_name(o->split));
     loader->sample_count = loader->places = n;
+    if (o->epoch_size == 1) o->epoch_size = 0; /* the whole set, each image once */
     if (o->epoch_size > 0) {
         double places = o->epoch_size <= 1 ? floor(o->epoch_size * (double)n + 0.5) : floor(o->epoch_size);
         loader->places = places < 1 ? 1 : (int64_t)places;

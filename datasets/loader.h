@@ -30,7 +30,7 @@ typedef struct oct_loader_options {
     oct_augment augment; /* evaluation uses its evaluation form */
     int training;        /* shuffle and random transforms */
     uint64_t seed;
-    double epoch_size;   /* 0 = the whole set once; <= 1: share of N (rounded, at least 1); > 1: count (in
+    double epoch_size;   /* 0 or 1 = the whole set once; < 1: share of N (rounded, at least 1); > 1: count (in
                             evaluation at most N) */
     int workers;         /* decoding threads; 0 = one or two, by the context's threads */
     size_t cache_bytes;  /* decoded images kept, first come; 0 = 1 GiB, 1 = nothing */

@@ -182,13 +182,13 @@ static void set_pool(oct_int8_layer *l, const oct_graph *g, const oct_node *n)
 }
 
 /* Pixels -> codes of the quantizer behind normalize. */
-static oct_status export_lookup(exporter *e, const oct_node *normalize, const oct_node *fq)
+static oct_status export_lookup(exporter *e, const oct_node *normalize, const oct_node *act, const oct_node *fq)
 {
     const oct_node *image = oct_node_input(e->graph, normalize, 0);
     const oct_normalize_attrs *a = normalize->attrs;
     if (image->id != e->image.id || image->dtype != OCT_U8) return refuse(e, normalize, "it must read the u8 image");
     oct_clip_codes clip;
-    oct_int8_tensor *t = add_codes(e, fq, NULL, &clip);
+    oct_int8_tensor *t = add_codes(e, fq, act, &clip);
     oct_int8_layer *l = add_layer(e, OCT_INT8_LOOKUP, normalize, e->tensor_of[fq->id]);
     OCT_TRY(add_input(e, l, normalize, image));
     uint8_t *table = take(e, (size_t)t->channels, 256);
@@ -209,11 +209,11 @@ static oct_status export_point(exporter *e, const oct_unit *unit)
     const oct_graph *g = e->graph;
     const oct_node *n = oct_unit_slot(g, unit, OCT_POINT_OP), *act = oct_unit_slot(g, unit, OCT_POINT_ACT);
     const oct_node *fq = oct_unit_slot(g, unit, OCT_POINT_FQ);
-    if (n && n->op == &oct_op_normalize) return export_lookup(e, n, fq);
+    if (n && n->op == &oct_op_normalize) return export_lookup(e, n, act, fq);
     const oct_node *value = n ? n : oct_node_input(g, act ? act : fq, 0);
     if (!n && value->kind == OCT_NODE_INPUT) { /* a float input: the model starts from its codes */
         oct_clip_codes clip;
-        add_codes(e, fq, NULL, &clip);
+        add_codes(e, fq, act, &clip);
         e->out->spec.input = e->tensor_of[fq->id];
         return OCT_OK;
     }

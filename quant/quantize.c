@@ -7,6 +7,7 @@
 
 #include "autograd/base/memory.h"
 #include "autograd/ops.h"
+#include "quant/int8/spec.h"
 
 enum { NAME_BYTES = 320 };
 static const float default_shrink = 0.01f;
@@ -98,7 +99,8 @@ static oct_status redirect_users(oct_graph *g, int32_t from, oct_value to, int32
     return OCT_OK;
 }
 
-/* A fake_quant node behind `n`. ReLU observes its input (the un-clamped value); everything else observes itself. */
+/* A fake_quant node behind `n`. ReLU observes its input (the un-clamped value), and so does dropout (the values of
+ * evaluation, not those scaled by 1/(1 - rate)); everything else observes itself. */
 static oct_status insert_point(const pass *p, const oct_node *n)
 {
     oct_graph *g = p->graph;
@@ -107,7 +109,8 @@ static oct_status insert_point(const pass *p, const oct_node *n)
     bool unsigned_clip = is_op(n, &oct_op_clip) && ((const oct_clip_attrs *)n->attrs)->lo >= 0;
     oct_fake_quant_attrs attrs = {.sign = relu || unsigned_clip ? OCT_SIGN_UNSIGNED : OCT_SIGN_AUTO,
                                   .shrink = p->shrink};
-    oct_value x = {n->id}, observed = relu ? (oct_value){n->inputs[0]} : x;
+    bool looks_back = relu || is_op(n, &oct_op_dropout);
+    oct_value x = {n->id}, observed = looks_back ? (oct_value){n->inputs[0]} : x;
     oct_value range = oct_buffer_insert(g, x, sub_name(name, n, "range"), OCT_SHAPE(OCT_RANGE_FLOATS), 0);
     oct_value fq = oct_op_insert(g, range, &oct_op_fake_quant, sub_name(name, n, "quant"), &attrs,
                                  (oct_value[]){x, observed, range}, 3);
@@ -205,6 +208,23 @@ static oct_status drop_cap(const pass *p, const oct_node *n)
     return oct_graph_replace(p->graph, (oct_value){n->id}, &oct_op_relu, NULL, (oct_value[]){{n->inputs[0]}}, 1);
 }
 
+/* Ops that the engine knows, in the forms it knows them. */
+static oct_status check_integer_form(const pass *p, const oct_node *n)
+{
+    static const oct_op *const known[] = {
+        &oct_op_conv2d, &oct_op_linear, &oct_op_batch_norm, &oct_op_batch_norm_fold, &oct_op_relu, &oct_op_clip, &oct_op_concat, &oct_op_add,
+        &oct_op_mul, &oct_op_max_pool, &oct_op_average_pool, &oct_op_global_average_pool, &oct_op_flatten,
+        &oct_op_dropout, &oct_op_normalize};
+    bool found = false;
+    for (size_t i = 0; i < sizeof known / sizeof known[0]; i++) found |= n->op == known[i];
+    if (!found) return refuse(p, n, "the op has no integer form");
+    if ((is_op(n, &oct_op_add) || is_op(n, &oct_op_mul)) && n->input_count != 2)
+        return refuse(p, n, "its integer form has two inputs; chain several");
+    if (is_op(n, &oct_op_concat) && n->input_count > OCT_INT8_MAX_INPUTS)
+        return refuse(p, n, "its integer form has at most 8 inputs");
+    return OCT_OK;
+}
+
 static oct_status visit(const pass *p, const oct_node *n)
 {
     oct_graph *g = p->graph;
@@ -214,6 +234,7 @@ static oct_status visit(const pass *p, const oct_node *n)
         return insert_point(p, n);
     }
     if (n->kind != OCT_NODE_OP || is_loss(n)) return OCT_OK;
+    OCT_TRY(check_integer_form(p, n));
     if (is_op(n, &oct_op_batch_norm))
         return refuse(p, n, "batch norm must follow a convolution or linear layer that nothing else reads");
     if (passes_codes(n)) {
@@ -224,7 +245,9 @@ static oct_status visit(const pass *p, const oct_node *n)
     if (is_layer(n)) OCT_TRY(quantize_layer(p, n));
     const oct_node *user = NULL;
     int users = network_users(g, n, &user);
-    if (users == 1 && (is_activation(user) || (is_layer(n) && is_norm(user)))) {
+    /* Of two activations in a row each gets a point. */
+    bool taken_over = users == 1 && is_activation(user) && !is_activation(n);
+    if (taken_over || (users == 1 && is_layer(n) && is_norm(user))) {
         report(p, n, "point behind its %s", user->op->name);
         return OCT_OK;
     }
@@ -268,6 +291,7 @@ oct_status oct_quantize(oct_graph *g, const oct_qconfig *config, oct_quantize_li
     oct_status status = OCT_OK;
     for (size_t k = 0; k < count && status == OCT_OK; k++) status = visit(&p, g->nodes[order[k]]);
     oct_free(order);
+    g->failed = status != OCT_OK; /* half rewritten: nothing may use it any more */
     return status;
 }
 

@@ -25,7 +25,8 @@ typedef struct oct_qconfig {
     oct_fold_mode fold;
     oct_per_channel per_channel;
     bool quantize_output;  /* a point behind the last layer too */
-    bool drop_caps;        /* ReLU6 and clip lose their cap, as in TI's tool: their clip alone limits them */
+    bool drop_caps;        /* ReLU6 becomes ReLU, as in TI's tool: its clip alone limits it. For good: the graph with
+                            * quantization off has none either */
     float shrink;          /* percent cut from each tail of an observed activation; < 0 = 0.01 */
 } oct_qconfig;
 #define OCT_QCONFIG_DEFAULT ((oct_qconfig){.shrink = -1})

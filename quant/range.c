@@ -16,10 +16,15 @@ void oct_range_init(float range[OCT_RANGE_FLOATS], oct_sign sign)
     range[OCT_RANGE_OBSERVED] = 0;
 }
 
-void oct_range_update(float range[OCT_RANGE_FLOATS], float m, float M)
+void oct_range_count(float range[OCT_RANGE_FLOATS])
 {
     /* A float counts exactly to 2^24; the weight stopped changing at 1000. */
     if (range[OCT_RANGE_COUNT] < 0x1p24f) range[OCT_RANGE_COUNT] += 1;
+}
+
+void oct_range_update(float range[OCT_RANGE_FLOATS], float m, float M)
+{
+    oct_range_count(range);
     float n = range[OCT_RANGE_COUNT];
     float u = n <= 1 ? 1.0f : 1.0f / n;
     if (u < min_update) u = min_update;

@@ -32,6 +32,9 @@ void oct_range_init(float range[OCT_RANGE_FLOATS], oct_sign sign);
  *   lo = (1-u)*lo + u*m,  hi likewise, in float (TI update_clips_act). */
 void oct_range_update(float range[OCT_RANGE_FLOATS], float m, float M);
 
+/* A training step with frozen ranges: only the counter moves (n += 1 before the frozen check, quantization.md A2). */
+void oct_range_count(float range[OCT_RANGE_FLOATS]);
+
 /* A = max(|lo|,|hi|) or |hi| when unsigned, at least 2^-16; clip = 2^ceil(log2 A); kappa = 2^(b-1)/clip or 2^b/clip, b = 8. */
 oct_clip_codes oct_range_clip(const float range[OCT_RANGE_FLOATS], oct_sign sign);
 

@@ -121,7 +121,10 @@ static clip read_clip(const oct_ref *ref)
 oct_status oct_ref_fake_quant_forward(oct_ref *ref)
 {
     const oct_fake_quant_attrs *a = ref->node->attrs;
-    if (ref->run->mode == OCT_TRAIN && !ref->run->range_frozen) average(ref->in[2], observe(ref, a->shrink));
+    if (ref->run->mode == OCT_TRAIN && ref->run->range_frozen)
+        ref->in[2][2] += 1;
+    else if (ref->run->mode == OCT_TRAIN)
+        average(ref->in[2], observe(ref, a->shrink));
     clip c = read_clip(ref);
     size_t n = elements(ref, ref->node);
     double kappa = pow2(c.exponent);
@@ -363,6 +366,9 @@ oct_status oct_ref_norm_forward(oct_ref *ref)
     size_t positions = elements(ref, ref->node) / channels;
     if (!ref->in_grid[NORM_X]->count || !ref->in_grid[NORM_W]->count)
         return oct_fail(&ref->ctx->error, OCT_ERR_STATE, "'%s': input or weights are not on a grid", ref->node->name);
+    if (is_live(ref) && positions < 2)
+        return oct_fail(&ref->ctx->error, OCT_ERR_SHAPE, "'%s': batch statistics need more than one position",
+                        ref->node->name);
     for (size_t o = 0; o < channels; o++)
         (is_live(ref) ? live_channel : frozen_channel)(ref, o, channels, positions);
     return OCT_OK;

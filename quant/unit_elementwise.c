@@ -23,6 +23,7 @@ typedef struct element_job {
     float *values;                   /* 4 x 256, the same before rounding */
     oct_tensor *in[OCT_MAX_INPUTS];  /* operands */
     int operand_count;
+    oct_tensor *observed;            /* NULL = the value in front of the activation, or behind a clip */
     int rows, pixels, channels;
     size_t sample, row_elements;
     oct_step inner;                  /* backward: the float op's step */
@@ -85,6 +86,9 @@ static void job_start(element_job *job, oct_step *step, bool backward)
     place(job, step->graph, step->scratch, step->batch, step->ctx->threads, backward);
     for (int i = 0; i < job->operand_count; i++)
         job->in[i] = step->in[oct_unit_input_of(step->unit, operand_node(job, step->graph, i)->id)];
+    int32_t observed = job->fq->inputs[OCT_FQ_OBSERVED];
+    if (!job->act && !job->op && observed != job->value->id)
+        job->observed = step->in[oct_unit_input_of(step->unit, observed)];
 }
 
 /* n values of operand t from element `at` on. */
@@ -108,6 +112,14 @@ static void plain_row(const void *arg, float *y, int64_t image, int row, int thr
     const element_job *job = arg;
     (void)thread;
     read_operand(job, y, job->in[0], row_start(job, image, row), job->row_elements);
+}
+
+/* What the range sees when it is not the rounded value: dropout's input, a ReLU's input. */
+static void observed_row(const void *arg, float *y, int64_t image, int row, int thread)
+{
+    const element_job *job = arg;
+    (void)thread;
+    read_operand(job, y, job->observed, row_start(job, image, row), job->row_elements);
 }
 
 static void binary_row(const void *arg, float *y, int64_t image, int row, int thread)
@@ -280,8 +292,9 @@ static oct_status point_forward(oct_step *step)
     oct_point_source source = source_of(&job);
     if (source.codes == table_codes)
         for (int i = 0; i < 256 * job.channels; i++) job.values[i] = (float)normalized(&job, i / 256, i % 256);
-    if (step->run->mode == OCT_TRAIN && !step->run->range_frozen)
-        OCT_TRY(oct_point_observe(step, &job.kernels, &point, &source, NULL, &job.point));
+    oct_point_source observed = source;
+    if (job.observed) observed.row = observed_row;
+    OCT_TRY(oct_point_observe(step, &job.kernels, &point, &observed, NULL, &job.point));
     oct_clip_codes clip = oct_point_grid(step, &point);
     if (source.codes == table_codes) oct_normalize_table(job.table, job.op->attrs, job.channels, &clip);
     oct_point_codes(step, &job.kernels, &point, &clip, &source, job.bits, &job.point);

@@ -66,7 +66,7 @@ static inline size_t oct_mask_row_bytes(size_t row_elements)
     return (row_elements + 7) / 8;
 }
 
-/* One observation of the range from this batch. known (minimum, maximum of the observed values) may be NULL. */
+/* In training: one observation of the range from this batch, or with frozen ranges just the count of it. known (minimum, maximum of the observed values) may be NULL. */
 OCT_MUST_USE oct_status oct_point_observe(oct_step *step, const oct_i8_kernels *k, const oct_point *point,
                                           const oct_point_source *source, const float known[2],
                                           const oct_point_memory *memory);

@@ -20,16 +20,6 @@ float *oct_layer_data(const oct_layer_job *job, const oct_node *n, int slot)
     return job->step->in[oct_unit_input_of(job->step->unit, n->inputs[slot])]->data;
 }
 
-static oct_conv_geometry linear_geometry(const oct_node *layer, const oct_node *x)
-{
-    int inputs = (int)oct_shape_sample(&x->shape), outputs = layer->shape.dim[1];
-    return (oct_conv_geometry){
-        .in_h = 1, .in_w = 1, .in_c = inputs, .out_h = 1, .out_w = 1, .out_c = outputs,
-        .kernel_h = 1, .kernel_w = 1, .stride_h = 1, .stride_w = 1, .dilation_h = 1, .dilation_w = 1,
-        .groups = 1, .group_in = inputs, .group_out = outputs, .pointwise = true,
-    };
-}
-
 /* The engine's description of this layer, writing 32-bit sums. */
 static void describe_to_engine(oct_layer_job *job, int in_signed)
 {
@@ -67,7 +57,7 @@ void oct_layer_job_init(oct_layer_job *job, const oct_graph *g, const oct_unit *
     job->weight = oct_node_input(g, job->weight_fq, OCT_FQW_W);
     const oct_fake_quant_weight_attrs *wa = job->weight_fq->attrs;
     if (wa->has_bias) job->bias = oct_node_input(g, job->weight_fq, job->weight_fq->input_count - 1);
-    job->geometry = job->layer->op == &oct_op_linear ? linear_geometry(job->layer, x)
+    job->geometry = job->layer->op == &oct_op_linear ? oct_linear_geometry(job->layer, x)
                                                      : oct_conv_geometry_of(job->layer, x, job->weight_fq);
     oct_i8_kernels_init(&job->kernels, g->ctx->cpu_mask);
     describe_to_engine(job, in_signed);
@@ -299,8 +289,7 @@ static oct_status forward_live(oct_layer_job *job, const oct_point *point)
     if (point->observe_clamped) {
         for (int i = 0; i < 2; i++) step->f32->clamp(&known[i], &known[i], 1, point->act_lo, point->act_hi);
     }
-    if (!step->run->range_frozen)
-        OCT_TRY(oct_point_observe(step, &job->kernels, point, &source, known, &job->point));
+    OCT_TRY(oct_point_observe(step, &job->kernels, point, &source, known, &job->point));
     oct_clip_codes clip = oct_point_grid(step, point);
     oct_point_codes(step, &job->kernels, point, &clip, &source, job->kept.bits, &job->point);
     return OCT_OK;
@@ -357,7 +346,9 @@ static oct_status forward_frozen(oct_layer_job *job, const oct_point *point)
 {
     oct_step *step = job->step;
     bool observe = step->run->mode == OCT_TRAIN && !step->run->range_frozen;
-    if (observe) {
+    if (!observe) {
+        OCT_TRY(oct_point_observe(step, &job->kernels, point, NULL, NULL, &job->point));
+    } else {
         oct_layer_job plain = *job; /* no batch statistics */
         plain.norm = NULL;
         oct_parallel_for(step->ctx->threads, step->batch, convolve_item, &plain);

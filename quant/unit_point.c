@@ -130,6 +130,11 @@ oct_status oct_point_observe(oct_step *step, const oct_i8_kernels *k, const oct_
     const oct_fake_quant_attrs *attrs = point->fq->attrs;
     point_job job = {.step = step, .k = k, .point = point, .source = source, .memory = memory, .stride = {1, 1}};
     float m, M;
+    if (step->run->mode != OCT_TRAIN) return OCT_OK;
+    if (step->run->range_frozen) {
+        oct_range_count(point->range);
+        return OCT_OK;
+    }
     if (known) {
         m = known[0];
         M = known[1];

@@ -18,7 +18,8 @@ struct oct_verifier {
     int batch;
     int32_t *node_of;    /* by tensor: node id, -1 = not compared (the pixels themselves) */
     int32_t *scores;
-    int64_t *differing;  /* per image of the batch, scores only */
+    int64_t *differing;  /* per image of the batch */
+    const char *unmatched; /* a tensor that the simulation did not compute */
     oct_verify_result result;
 };
 
@@ -80,7 +81,10 @@ static void compare_tensor(void *user, int tensor, const void *data, int count)
     if (v->node_of[tensor] < 0) return;
     const oct_int8_tensor *t = oct_int8_tensor_at(v->model, tensor);
     compare_job job = {v, t, oct_reference_value(v->reference, (oct_value){v->node_of[tensor]}), data, v->differing};
-    if (!job.expected) return;
+    if (!job.expected) {
+        v->unmatched = t->name;
+        return;
+    }
     oct_parallel_for(v->ctx->threads, count, compare_image, &job);
     v->result.codes_compared += (int64_t)tensor_elements(t) * count;
     for (int i = 0; i < count; i++) {
@@ -140,6 +144,8 @@ oct_status oct_verifier_add(oct_verifier *v, const uint8_t *pixels, int count)
     OCT_TRY(oct_reference_forward(v->reference, &run, v->logits));
     if (oct_int8_run(v->state, pixels, count, v->scores) != OCT_OK)
         return oct_fail(&v->ctx->error, OCT_ERR_STATE, "verify: %s", oct_int8_state_error(v->state));
+    if (v->unmatched)
+        return oct_fail(&v->ctx->error, OCT_ERR_SHAPE, "verify: the graph's output does not depend on '%s'", v->unmatched);
     v->result.images += count;
     return OCT_OK;
 }

@@ -405,6 +405,109 @@ static void quantized_step_is_the_same_for_any_thread_count(void)
     oct_free(first);
 }
 
+typedef oct_value small_builder(oct_graph *g, oct_value x);
+
+static oct_value clipped_input(oct_graph *g, oct_value x)
+{
+    return oct_conv2d(g, "conv", oct_clip(g, "clip", x, 0.5f, 1.0f), (oct_conv2d_opts){.filters = 3, .kernel = {3, 3}, .padding = OCT_SAME});
+}
+
+static oct_value two_activations(oct_graph *g, oct_value x)
+{
+    x = oct_conv2d(g, "conv", x, (oct_conv2d_opts){.filters = 3, .kernel = {3, 3}, .padding = OCT_SAME});
+    return oct_relu6(g, "relu6", oct_relu(g, "relu", x));
+}
+
+static oct_value dropped(oct_graph *g, oct_value x)
+{
+    x = oct_dropout(g, "drop", oct_relu(g, "relu", oct_conv2d(g, "conv", x, (oct_conv2d_opts){.filters = 3, .kernel = {1, 1}})), 0.5f);
+    return oct_add(g, "twice", x, x);
+}
+
+static oct_value norm_at_the_end(oct_graph *g, oct_value x)
+{
+    return bn(g, "norm", oct_conv2d(g, "conv", oct_max_pool(g, "max2", oct_max_pool(g, "max1", x, (oct_pool_opts){.kernel = {2, 2}, .stride = {1, 1}}), (oct_pool_opts){.kernel = {2, 2}, .stride = {2, 2}}), (oct_conv2d_opts){.filters = 3, .kernel = {3, 3}, .padding = OCT_SAME}));
+}
+
+/* Shapes of graphs that are easy to get wrong: what is trained is what is exported. */
+static void export_of_unusual_graphs_gives_the_same_codes(void)
+{
+    static small_builder *const builders[] = {clipped_input, two_activations, dropped, norm_at_the_end};
+    for (size_t b = 0; b < sizeof builders / sizeof builders[0]; b++) {
+        net n = {.ctx = test_ctx_with(2, NULL)};
+        REQUIRE_OK(n.ctx, oct_graph_create(&n.graph, n.ctx, 5));
+        n.image = oct_input(n.graph, "image", OCT_U8, OCT_SHAPE(OCT_BATCH, SIDE, SIDE, 3));
+        oct_value x = oct_normalize(n.graph, "normalize", n.image, (oct_normalize_attrs){{120, 110, 100, 0}, {0.017f, 0.018f, 0.016f, 1}});
+        x = oct_flatten(n.graph, "flat", builders[b](n.graph, x));
+        n.logits = oct_linear(n.graph, "head", x, (oct_linear_opts){.outputs = CLASSES});
+        n.label = oct_labels(n.graph, "label");
+        n.loss = oct_softmax_cross_entropy(n.graph, "loss", n.logits, n.label, (oct_cross_entropy_attrs){.ignore = -1});
+        REQUIRE_OK(n.ctx, oct_quantize(n.graph, &OCT_QCONFIG_DEFAULT, NULL, NULL));
+        oct_plan *plan;
+        REQUIRE_OK(n.ctx, oct_plan_create(&plan, n.graph, &(oct_plan_options){.batch = BATCH, .mode = OCT_TRAIN, .outputs = &n.loss, .output_count = 1}));
+        for (int step = 0; step < 3; step++) {
+            oct_run warm = {.mode = OCT_TRAIN, .seed = 5, .step = (uint64_t)step};
+            fill_batch(oct_plan_input(plan, n.image), oct_plan_input(plan, n.label), BATCH, 60 + (unsigned)step);
+            ASSERT_OK(n.ctx, oct_plan_forward(plan, &warm, BATCH));
+            ASSERT_OK(n.ctx, oct_plan_backward(plan, 1));
+        }
+        oct_exported *exported;
+        REQUIRE_OK(n.ctx, oct_export_create(&exported, n.graph, n.image, n.logits, &(oct_export_options){0}));
+        uint8_t *bytes = NULL, pixels[BATCH * SIDE * SIDE * 3];
+        int32_t labels[BATCH];
+        size_t size = 0;
+        REQUIRE_OK(n.ctx, oct_int8_image_write(&bytes, &size, oct_exported_spec(exported), &n.ctx->error));
+        oct_int8_model *model;
+        REQUIRE_OK(n.ctx, oct_int8_open(&model, bytes, size, NULL, &n.ctx->error));
+        oct_verifier *v;
+        REQUIRE_OK(n.ctx, oct_verifier_create(&v, n.graph, n.image, n.logits, model, BATCH));
+        fill_batch(pixels, labels, BATCH, 400);
+        ASSERT_OK(n.ctx, oct_verifier_add(v, pixels, BATCH));
+        CU_ASSERT_EQUAL(oct_verifier_result(v)->codes_differing, 0);
+        CU_ASSERT_TRUE(oct_verifier_result(v)->codes_compared > 1000);
+        oct_verifier_destroy(v);
+        oct_int8_close(model);
+        oct_free(bytes);
+        oct_export_destroy(exported);
+        oct_plan_destroy(plan);
+        net_close(&n);
+    }
+}
+
+/* What the exporter could not express is refused at insertion, and the half-rewritten graph stays refused. */
+static void quantize_op_without_integer_form_is_refused(void)
+{
+    oct_ctx *ctx = test_ctx();
+    oct_graph *g;
+    REQUIRE_OK(ctx, oct_graph_create(&g, ctx, 1));
+    oct_value x = oct_input(g, "x", OCT_F32, OCT_SHAPE(OCT_BATCH, 4, 4, 2)), three[3] = {x, x, x};
+    oct_value sum = oct_op_append(g, &oct_op_add, "sum3", NULL, three, 3);
+    CU_ASSERT_EQUAL(oct_quantize(g, &OCT_QCONFIG_DEFAULT, NULL, NULL), OCT_ERR_UNSUPPORTED);
+    CU_ASSERT_PTR_NOT_NULL(strstr(ctx->error.message, "sum3"));
+    CU_ASSERT_NOT_EQUAL(oct_quantize(g, &OCT_QCONFIG_DEFAULT, NULL, NULL), OCT_OK);
+    (void)sum;
+    oct_graph_destroy(g);
+    oct_ctx_destroy(ctx);
+}
+
+static void backward_of_a_loss_without_parameters_is_refused(void)
+{
+    oct_ctx *ctx = test_ctx();
+    oct_graph *g;
+    REQUIRE_OK(ctx, oct_graph_create(&g, ctx, 1));
+    oct_value x = oct_input(g, "x", OCT_F32, OCT_SHAPE(OCT_BATCH, 4));
+    oct_value loss = oct_mean_squared_error(g, "loss", oct_relu(g, "relu", x), x);
+    oct_plan *plan;
+    REQUIRE_OK(ctx, oct_plan_create(&plan, g, &(oct_plan_options){.batch = 1, .mode = OCT_TRAIN, .outputs = &loss, .output_count = 1}));
+    CU_ASSERT_PTR_NOT_NULL(oct_plan_input(plan, x));
+    oct_run run = {.mode = OCT_TRAIN};
+    ASSERT_OK(ctx, oct_plan_forward(plan, &run, 1));
+    CU_ASSERT_EQUAL(oct_plan_backward(plan, 1), OCT_ERR_STATE);
+    oct_plan_destroy(plan);
+    oct_graph_destroy(g);
+    oct_ctx_destroy(ctx);
+}
+
 static void quantize_norm_without_convolution_is_refused(void)
 {
     oct_ctx *ctx = test_ctx();
@@ -429,6 +532,9 @@ static const test_case cases[] = {
     {"export_verify_no_code_differs", export_verify_no_code_differs},
     {"unfused_plan_runs_on_the_reference", unfused_plan_runs_on_the_reference},
     {"T39_quantized_step_is_the_same_for_any_thread_count", quantized_step_is_the_same_for_any_thread_count},
+    {"export_of_unusual_graphs_gives_the_same_codes", export_of_unusual_graphs_gives_the_same_codes},
+    {"quantize_op_without_integer_form_is_refused", quantize_op_without_integer_form_is_refused},
+    {"backward_of_a_loss_without_parameters_is_refused", backward_of_a_loss_without_parameters_is_refused},
     {"quantize_norm_without_convolution_is_refused", quantize_norm_without_convolution_is_refused},
 };
 TEST_SUITE("quantize", cases);

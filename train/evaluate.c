@@ -198,8 +198,8 @@ static oct_status run_int8(oct_evaluator *e, const uint8_t *images, int count)
 {
     oct_status status = oct_int8_run(e->state, images, count, e->codes);
     if (status != OCT_OK) return oct_fail(&e->ctx->error, status, "%s", oct_int8_state_error(e->state));
-    for (int i = 0; i < count * e->classes; i++)
-        e->scores[i] = ldexp(e->codes[i], -oct_int8_score_exponent(e->model, i % e->classes));
+    for (size_t i = 0; i < (size_t)count * (size_t)e->classes; i++)
+        e->scores[i] = ldexp(e->codes[i], -oct_int8_score_exponent(e->model, (int)(i % (size_t)e->classes)));
     return OCT_OK;
 }
 

@@ -27,19 +27,34 @@ static void print_point(const printer *p, const oct_int8_tensor *t)
     if (p->line) p->line(p->user, text);
 }
 
-/* Channels without a weight that is not zero. */
-static int count_dead(const oct_int8_spec *spec, const oct_int8_layer *l)
+/* Channel o has no weight that is not zero. */
+static bool is_dead(const oct_int8_spec *spec, const oct_int8_layer *l, int o)
 {
-    int outputs = oct_int8_layer_outputs(spec, l), dead = 0;
+    int outputs = oct_int8_layer_outputs(spec, l);
     size_t per_output = oct_int8_weight_count(spec, l) / (size_t)outputs;
     bool last = l->op == OCT_INT8_DEPTHWISE;
-    for (int o = 0; o < outputs; o++) {
-        bool zero = true;
-        for (size_t i = 0; zero && i < per_output; i++)
-            zero = !l->weights[last ? i * (size_t)outputs + (size_t)o : (size_t)o * per_output + i];
-        dead += zero;
-    }
+    for (size_t i = 0; i < per_output; i++)
+        if (l->weights[last ? i * (size_t)outputs + (size_t)o : (size_t)o * per_output + i]) return false;
+    return true;
+}
+
+static int count_dead(const oct_int8_spec *spec, const oct_int8_layer *l)
+{
+    int dead = 0;
+    for (int o = 0; o < oct_int8_layer_outputs(spec, l); o++) dead += is_dead(spec, l, o);
     return dead;
+}
+
+/* "stage1/conv1: channels 3 7 of 16 have zero weights only". Names as many as fit. */
+static void name_dead(const printer *p, const oct_int8_spec *spec, const oct_int8_layer *l)
+{
+    char text[512];
+    int used = snprintf(text, sizeof text, "%.255s: channels", l->name);
+    for (int o = 0; o < oct_int8_layer_outputs(spec, l) && used < 400; o++)
+        if (is_dead(spec, l, o)) used += snprintf(text + used, sizeof text - (size_t)used, " %d", o);
+    snprintf(text + used, sizeof text - (size_t)used, "%s of %d have zero weights only", used < 400 ? "" : " ...",
+             oct_int8_layer_outputs(spec, l));
+    p->line(p->user, text);
 }
 
 static int print_layer(const printer *p, const oct_int8_spec *spec, const oct_int8_layer *l)
@@ -59,6 +74,24 @@ static int print_layer(const printer *p, const oct_int8_spec *spec, const oct_in
         snprintf(text, sizeof text, "%-36s s8  exponents %d..%d  weights%s", l->name, lo, hi, dead_text);
     if (p->line) p->line(p->user, text);
     return dead;
+}
+
+oct_status oct_ranges_dead(int *dead, oct_graph *graph, const oct_model *model,
+                           void (*line)(void *user, const char *text), void *user)
+{
+    *dead = 0;
+    oct_exported *exported;
+    OCT_TRY(oct_export_create(&exported, graph, model->image, model->logits, &(oct_export_options){0}));
+    const oct_int8_spec *spec = oct_exported_spec(exported);
+    printer p = {graph, line, user};
+    for (int i = 0; i < spec->layer_count; i++) {
+        const oct_int8_layer *l = &spec->layers[i];
+        int here = oct_int8_op_has_weights(l->op) ? count_dead(spec, l) : 0;
+        if (here) name_dead(&p, spec, l);
+        *dead += here;
+    }
+    oct_export_destroy(exported);
+    return OCT_OK;
 }
 
 oct_status oct_ranges_report(oct_range_report *report, oct_graph *graph, const oct_model *model,

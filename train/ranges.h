@@ -18,4 +18,8 @@ typedef struct oct_range_report {
 OCT_MUST_USE oct_status oct_ranges_report(oct_range_report *report, oct_graph *graph, const oct_model *model,
                                           void (*line)(void *user, const char *text), void *user);
 
+/* Counts the dead channels and names them, one line per layer that has any (11.7: they keep their running statistics). */
+OCT_MUST_USE oct_status oct_ranges_dead(int *dead, oct_graph *graph, const oct_model *model,
+                                        void (*line)(void *user, const char *text), void *user);
+
 #endif

@@ -7,6 +7,7 @@
 #include <time.h>
 
 #include "train/calibrate.h"
+#include "train/ranges.h"
 #include "train/cli/progress.h"
 #include "train/cli/train_final.h"
 #include "train/cli/train_setup.h"
@@ -82,7 +83,11 @@ static void on_epoch(void *user, const oct_epoch_report *e)
     progress_end();
     cli_note(&r->c, "epoch %" PRId64 "/%" PRId64 "  loss %.4f  top-1 %.2f %%%s  %.0f images/s", e->epoch + 1,
              e->epochs, e->train_loss, e->train_top1, scored, e->images_per_second);
+    int dead = 0;
+    if (oct_quantize_points(r->graph) && oct_ranges_dead(&dead, r->graph, &r->model, cli_note_line, &r->c) != OCT_OK)
+        oct_error_clear(&r->c.ctx->error); /* a report that cannot be made stops no training */
     cJSON *event = cli_event(&r->c, "epoch");
+    if (dead) cli_add(event, "dead_channels", dead, 0);
     cli_add(event, "epoch", (double)e->epoch, 0);
     cli_add(event, "step", (double)e->step, 0);
     cli_add(event, "train_loss", e->train_loss, 6);

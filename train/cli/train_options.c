@@ -40,7 +40,7 @@ static const arg_option run_options[] = {
     ARG_GROUP("Training:"),
     ARG_COUNT("epochs", &f.epochs, 0, 1e6, "epochs", "default 20, quantizing 10"),
     ARG_ABOVE("epoch-size", &f.epoch_size, 0, 1e12, "of images",
-              "images of an epoch: a share up to 1, or a count"),
+              "images of an epoch, drawn with replacement: a share below 1, or a count"),
     ARG_COUNT("batch-size", &f.batch, 1, 65536, "images", "default 128"),
     ARG_COUNT("accumulate", &f.accumulate, 1, 65536, "batches", "batches per update, default 1"),
     ARG_CHOICE("augment", &f.augment, "RECIPE",

@@ -75,6 +75,15 @@ static void remove_leftovers(const char *folder)
     if (dir) closedir(dir);
 }
 
+/* A run that starts afresh leaves nothing of an earlier one that could be taken for its own, whenever it is killed. */
+static void remove_old_run(const char *folder)
+{
+    static const char *const files[] = {"int8.h5", "best.h5", "last.h5", "metrics.jsonl"};
+    char path[OCT_SESSION_PATH];
+    for (size_t i = 0; i < sizeof files / sizeof files[0]; i++)
+        if (oct_session_file(path, folder, files[i], NULL) == OCT_OK) unlink(path);
+}
+
 static oct_status choose_folder(train_run *r)
 {
     const char *name = r->flags.model ? r->flags.model : r->start.info.model ? r->start.info.model : "model";
@@ -88,6 +97,7 @@ static oct_status choose_folder(train_run *r)
                         r->folder);
     OCT_TRY(make_folders(r, r->folder));
     remove_leftovers(r->folder);
+    if (!r->resumed) remove_old_run(r->folder);
     return OCT_OK;
 }
 
