@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause
- * Forward of the fused layer step.
+ * Forward of the fused layer step: sizes and memory, folding, convolution, live batch norm. What needs no statistics of the
+ * batch is in unit_layer_frozen.c.
  *
  *   fold, pack -> convolution on codes -> batch norm live: statistics, affine, observe, codes     (three passes)
  *                                         frozen or none, ranges live: observe, requantize        (two)
@@ -181,7 +182,7 @@ static void sum_image(const oct_layer_job *job, const int32_t *acc, oct_acc_sums
     }
 }
 
-static void convolve_item(void *arg, int64_t image, int thread)
+void oct_layer_convolve_item(void *arg, int64_t image, int thread)
 {
     const oct_layer_job *job = arg;
     int32_t *acc = job->acc + (size_t)image * job->out_sample;
@@ -268,7 +269,7 @@ static void affine_row(const void *arg, float *y, int64_t image, int row, int th
     job->kernels.acc_affine(y, acc, job->a, job->b, (size_t)job->geometry.out_w, job->outputs);
 }
 
-static oct_point_source acc_source(const oct_layer_job *job)
+oct_point_source oct_layer_acc_source(const oct_layer_job *job)
 {
     return (oct_point_source){.row = affine_row, .arg = job, .rows = job->rows, .pixels = job->geometry.out_w,
                               .channels = job->outputs};
@@ -277,7 +278,7 @@ static oct_point_source acc_source(const oct_layer_job *job)
 static oct_status forward_live(oct_layer_job *job, const oct_point *point)
 {
     oct_step *step = job->step;
-    oct_parallel_for(step->ctx->threads, step->batch, convolve_item, job);
+    oct_parallel_for(step->ctx->threads, step->batch, oct_layer_convolve_item, job);
     float known[2];
     OCT_TRY(normalise_live(job, known));
     if (!job->fq) { /* batch norm is the output layer */
@@ -285,7 +286,7 @@ static oct_status forward_live(oct_layer_job *job, const oct_point *point)
         job->kernels.acc_affine(out, job->acc, job->a, job->b, (size_t)job->positions, job->outputs);
         return OCT_OK;
     }
-    oct_point_source source = acc_source(job);
+    oct_point_source source = oct_layer_acc_source(job);
     if (point->observe_clamped) {
         for (int i = 0; i < 2; i++) step->f32->clamp(&known[i], &known[i], 1, point->act_lo, point->act_hi);
     }
@@ -293,90 +294,6 @@ static oct_status forward_live(oct_layer_job *job, const oct_point *point)
     oct_clip_codes clip = oct_point_grid(step, point);
     oct_point_codes(step, &job->kernels, point, &clip, &source, job->kept.bits, &job->point);
     return OCT_OK;
-}
-
-/* --- frozen batch norm, or none: the engine's requantization --- */
-
-/* Accumulators whose value v = acc*2^-e satisfies  above < v (strictly) or at_least <= v, and the like. */
-static int32_t floor_limit(double value)
-{
-    return value <= INT32_MIN ? INT32_MIN : value >= INT32_MAX ? INT32_MAX : (int32_t)value;
-}
-
-/* Straight-through mask as an interval of accumulators per channel, shifts to the output's exponent. */
-static void requantization_limits(oct_layer_job *job, const oct_point *p, const oct_clip_codes *clip)
-{
-    for (int o = 0; o < job->outputs; o++) {
-        int e = job->step->in[0]->exponent + job->kept.fold.exponent[o];
-        double low = ceil(ldexp((double)clip->clip_lo, e)), high = floor(ldexp((double)clip->clip_hi, e));
-        if (p->act_lo > -INFINITY) low = fmax(low, floor(ldexp((double)p->act_lo, e)) + 1);
-        if (p->act_hi < INFINITY) high = fmin(high, ceil(ldexp((double)p->act_hi, e)) - 1);
-        job->low[o] = floor_limit(low);
-        job->high[o] = floor_limit(high);
-        int shift = e - clip->exponent;
-        job->shift[o] = (int8_t)oct_clamp_i32(shift, -31, 62);
-    }
-}
-
-typedef struct requant_job {
-    oct_layer_job *job;
-    const oct_clip_codes *clip;
-    bool convolve; /* the accumulators are not there yet: make them image by image */
-} requant_job;
-
-static void requantize_image(void *arg, int64_t image, int thread)
-{
-    const requant_job *r = arg;
-    const oct_layer_job *job = r->job;
-    int32_t *acc = r->convolve ? job->thread_acc + (size_t)thread * job->out_sample
-                               : job->acc + (size_t)image * job->out_sample;
-    if (r->convolve) oct_layer_convolve(job, acc, image, thread);
-    uint8_t *codes = (uint8_t *)job->step->out->data + (size_t)image * job->out_sample;
-    size_t mask_bytes = oct_mask_row_bytes(job->row_elements), pixels = (size_t)job->geometry.out_w;
-    for (int row = 0; row < job->rows; row++) {
-        size_t at = (size_t)row * job->row_elements;
-        job->kernels.requantize(codes + at, acc + at, job->shift, pixels, job->outputs, r->clip->lo, r->clip->hi);
-        if (job->kept.bits && job->step->run->mode == OCT_TRAIN)
-            job->kernels.mask_range(job->kept.bits + ((size_t)image * (size_t)job->rows + (size_t)row) * mask_bytes,
-                                    acc + at, job->low, job->high, pixels, job->outputs);
-    }
-}
-
-static oct_status forward_frozen(oct_layer_job *job, const oct_point *point)
-{
-    oct_step *step = job->step;
-    bool observe = step->run->mode == OCT_TRAIN && !step->run->range_frozen;
-    if (!observe) {
-        OCT_TRY(oct_point_observe(step, &job->kernels, point, NULL, NULL, &job->point));
-    } else {
-        oct_layer_job plain = *job; /* no batch statistics */
-        plain.norm = NULL;
-        oct_parallel_for(step->ctx->threads, step->batch, convolve_item, &plain);
-        for (int o = 0; o < job->outputs; o++) {
-            job->a[o] = ldexpf(1, -(step->in[0]->exponent + job->kept.fold.exponent[o]));
-            job->b[o] = 0;
-        }
-        oct_point_source source = acc_source(job);
-        OCT_TRY(oct_point_observe(step, &job->kernels, point, &source, NULL, &job->point));
-    }
-    oct_clip_codes clip = oct_point_grid(step, point);
-    requantization_limits(job, point, &clip);
-    requant_job r = {job, &clip, !observe};
-    oct_parallel_for(step->ctx->threads, step->batch, requantize_image, &r);
-    return OCT_OK;
-}
-
-/* Output layer: 32-bit sums as floats. */
-static void scores_of_image(void *arg, int64_t image, int thread)
-{
-    const oct_layer_job *job = arg;
-    int32_t *acc = job->thread_acc + (size_t)thread * job->out_sample;
-    float *out = (float *)job->step->out->data + (size_t)image * job->out_sample;
-    oct_layer_convolve(job, acc, image, thread);
-    for (size_t i = 0; i < job->out_sample; i++) {
-        int e = job->step->in[0]->exponent + job->kept.fold.exponent[i % (size_t)job->outputs];
-        out[i] = (float)ldexp((double)acc[i], -e);
-    }
 }
 
 static void freeze_norm(oct_layer_job *job)
@@ -399,9 +316,7 @@ static oct_status layer_forward(oct_step *step)
     oct_point point = oct_point_of(step, job.act, job.fq);
     if (live) return forward_live(&job, &point);
     if (job.norm) freeze_norm(&job);
-    if (job.fq) return forward_frozen(&job, &point);
-    oct_parallel_for(step->ctx->threads, step->batch, scores_of_image, &job);
-    return OCT_OK;
+    return job.fq ? oct_layer_forward_frozen(&job, &point) : oct_layer_forward_scores(&job);
 }
 
 static size_t saved_bytes(const oct_graph *g, const oct_unit *unit, int batch, int threads)

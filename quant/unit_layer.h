@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause
  * The fused step {conv2d | linear, batch_norm_fold?, relu | clip?, fake_quant?}: shared by its two directions,
- * unit_layer.c (forward) and unit_layer_backward.c. The convolution itself is the engine's own step
+ * unit_layer.c and unit_layer_frozen.c (forward), unit_layer_backward.c. The convolution itself is the engine's own step
  * (quant/int8/engine.h), writing 32-bit sums.
  */
 #ifndef OCT_UNIT_LAYER_H
@@ -64,6 +64,13 @@ void oct_layer_job_start(oct_layer_job *job, oct_step *step, bool backward);
 
 /* acc of one image (rows x row_elements), bias included only where the forward packed it. */
 void oct_layer_convolve(const oct_layer_job *job, int32_t *acc, int64_t image, int thread);
+
+/* Item of a loop over images: the accumulators into job->acc, with batch norm also their sums. arg is the job. */
+void oct_layer_convolve_item(void *arg, int64_t image, int thread);
+/* The values (float)acc*a + b as a source of rows. */
+oct_point_source oct_layer_acc_source(const oct_layer_job *job);
+oct_status oct_layer_forward_frozen(oct_layer_job *job, const oct_point *point);
+oct_status oct_layer_forward_scores(oct_layer_job *job);
 
 /* Parameter or buffer data behind input `slot` of node n. */
 float *oct_layer_data(const oct_layer_job *job, const oct_node *n, int slot);

@@ -158,7 +158,9 @@ static void trainer_step_moved_back_frees_again(void)
         ASSERT_OK(ctx, oct_trainer_step(t, &batch, &stats));
         CU_ASSERT_EQUAL(stats.frozen.bn, walk[i].bn);
         CU_ASSERT_EQUAL(stats.frozen.range, walk[i].range);
-        CU_ASSERT_EQUAL(memcmp(before, oct_graph_data(g, range, NULL), sizeof before) == 0, walk[i].range);
+        const float *now = oct_graph_data(g, range, NULL);
+        bool same = now[OCT_RANGE_LO] == before[OCT_RANGE_LO] && now[OCT_RANGE_HI] == before[OCT_RANGE_HI];
+        CU_ASSERT_EQUAL(same, walk[i].range); /* the counter goes on either way */
         CU_ASSERT_EQUAL(oct_graph_data(g, mean, NULL)[0] == mean_before, walk[i].bn);
     }
     CU_ASSERT_EQUAL(event_count,
