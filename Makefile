@@ -41,7 +41,7 @@ BIN      := $(if $(filter release,$(VARIANT)),bin,$(B)/bin)
 TEST_BIN := $(addprefix $(B)/tests/,$(TESTS))
 CHECKKERN := $(B)/tests/checkkern/checkkern
 
-.PHONY: all test check lint asan ubsan bench bench-peers demo deps format install uninstall clean help
+.PHONY: all test check lint asan ubsan valgrind bench bench-peers demo deps format install uninstall clean help
 .DEFAULT_GOAL := all
 .SECONDARY:
 
@@ -91,6 +91,11 @@ lint: $(LIB) ## include layers, headers alone, symbol prefix, white space
 
 asan ubsan: ## build and run the tests under a sanitizer
 	$(Q)$(MAKE) --no-print-directory VARIANT=$@ test
+
+# Valgrind does not know AVX-512, hence the level.
+valgrind: all $(TEST_BIN) ## unit tests (without checkkern and the command line) under memcheck
+	$(Q)for t in $(filter-out %test_cli,$(TEST_BIN)); do echo "$$t"; OCT_CPU=avx2 OMP_NUM_THREADS=2 valgrind -q --error-exitcode=9 \
+	  --leak-check=full --errors-for-leak-kinds=definite --show-leak-kinds=definite --suppressions=tests/valgrind.supp $$t || exit 1; done
 
 bench: all $(CHECKKERN) ## kernels (ratio to C), then training and inference of ResNet-8
 	$(Q)$(CHECKKERN) --bench
