@@ -15,7 +15,8 @@ struct oct_verifier {
     const oct_int8_model *model;
     oct_int8_state *state;
     oct_reference *reference;
-    int batch;
+    int batch;           /* images per call */
+    int chunk;           /* images at a time: the simulation holds every value of them as a double */
     int32_t *node_of;    /* by tensor: node id, -1 = not compared (the pixels themselves) */
     int32_t *scores;
     int64_t *differing;  /* per image of the batch */
@@ -47,6 +48,18 @@ static oct_status match_tensors(oct_verifier *v)
         v->result.tensors += t->kind != OCT_INT8_PIXELS;
     }
     return OCT_OK;
+}
+
+enum { SIMULATION_BYTES = 256 << 20 };
+
+/* Images at a time whose values fit SIMULATION_BYTES. */
+static int chunk_images(const oct_graph *g, int batch)
+{
+    double values = 0;
+    for (int32_t i = 0; i < g->node_count; i++)
+        if (g->nodes[i]->kind == OCT_NODE_OP) values += (double)oct_shape_sample(&g->nodes[i]->shape);
+    double fit = SIMULATION_BYTES / (sizeof(double) * (values + 1));
+    return fit < 1 ? 1 : fit < batch ? (int)fit : batch;
 }
 
 typedef struct compare_job {
@@ -103,15 +116,16 @@ oct_status oct_verifier_create(oct_verifier **out, oct_graph *graph, oct_value i
     oct_verifier *v = oct_calloc(1, sizeof *v);
     if (!v) return oct_out_of_memory(graph->ctx, "verify");
     *v = (oct_verifier){.graph = graph, .ctx = graph->ctx, .image = image, .logits = logits, .model = model, .batch = batch};
+    v->chunk = chunk_images(graph, batch);
     oct_status status = match_tensors(v);
-    if (status == OCT_OK) status = oct_reference_create(&v->reference, graph, batch);
+    if (status == OCT_OK) status = oct_reference_create(&v->reference, graph, v->chunk);
     if (status == OCT_OK) {
-        v->scores = oct_calloc((size_t)batch * (size_t)oct_int8_output_count(model), sizeof *v->scores);
-        v->differing = oct_calloc((size_t)batch, sizeof *v->differing);
+        v->scores = oct_calloc((size_t)v->chunk * (size_t)oct_int8_output_count(model), sizeof *v->scores);
+        v->differing = oct_calloc((size_t)v->chunk, sizeof *v->differing);
         if (!v->scores || !v->differing) status = oct_out_of_memory(graph->ctx, "verify");
     }
     if (status == OCT_OK)
-        status = oct_int8_state_create(&v->state, model, batch, graph->ctx->threads, &graph->ctx->error);
+        status = oct_int8_state_create(&v->state, model, v->chunk, graph->ctx->threads, &graph->ctx->error);
     if (status == OCT_OK) status = oct_int8_observe(v->state, compare_tensor, v, &graph->ctx->error);
     if (status != OCT_OK) {
         oct_verifier_destroy(v);
@@ -132,10 +146,8 @@ void oct_verifier_destroy(oct_verifier *v)
     oct_free(v);
 }
 
-oct_status oct_verifier_add(oct_verifier *v, const uint8_t *pixels, int count)
+static oct_status add_chunk(oct_verifier *v, const uint8_t *pixels, int count)
 {
-    if (count < 1 || count > v->batch)
-        return oct_fail(&v->ctx->error, OCT_ERR_ARGUMENT, "verify: %d images, expected 1..%d", count, v->batch);
     double *x = oct_reference_input(v->reference, v->image);
     size_t n = (size_t)count * oct_shape_sample(&oct_graph_node(v->graph, v->image)->shape);
     for (size_t i = 0; i < n; i++) x[i] = pixels[i];
@@ -147,6 +159,18 @@ oct_status oct_verifier_add(oct_verifier *v, const uint8_t *pixels, int count)
     if (v->unmatched)
         return oct_fail(&v->ctx->error, OCT_ERR_SHAPE, "verify: the graph's output does not depend on '%s'", v->unmatched);
     v->result.images += count;
+    return OCT_OK;
+}
+
+oct_status oct_verifier_add(oct_verifier *v, const uint8_t *pixels, int count)
+{
+    if (count < 1 || count > v->batch)
+        return oct_fail(&v->ctx->error, OCT_ERR_ARGUMENT, "verify: %d images, expected 1..%d", count, v->batch);
+    size_t image = oct_shape_sample(&oct_graph_node(v->graph, v->image)->shape);
+    for (int done = 0; done < count; done += v->chunk) {
+        int here = count - done < v->chunk ? count - done : v->chunk;
+        OCT_TRY(add_chunk(v, pixels + (size_t)done * image, here));
+    }
     return OCT_OK;
 }
 
