@@ -29,7 +29,7 @@ LDALL := $(OPT_$(VARIANT)) -fopenmp -pthread $(LDFLAGS)
 LIB_DIRS := autograd/base autograd/kernels autograd layers quant quant/int8 quant/int8/kernels optim datasets train
 LIB_SRC  := $(foreach d,$(LIB_DIRS),$(wildcard $(d)/*.c))
 ENGINE_SRC := $(wildcard autograd/base/*.c quant/int8/*.c quant/int8/kernels/*.c)
-CLI_PARTS := args data progress report train_final train_options train_setup
+CLI_PARTS := args data progress report train_final train_options train_setup spin
 CLI_SHARED := $(CLI_PARTS:%=train/cli/%.c)
 PROGRAMS := $(filter-out $(CLI_PARTS),$(basename $(notdir $(wildcard train/cli/*.c))))
 TESTS    := $(basename $(notdir $(wildcard tests/test_*.c)))
@@ -41,7 +41,7 @@ BIN      := $(if $(filter release,$(VARIANT)),bin,$(B)/bin)
 TEST_BIN := $(addprefix $(B)/tests/,$(TESTS))
 CHECKKERN := $(B)/tests/checkkern/checkkern
 
-.PHONY: all test check lint asan ubsan valgrind bench bench-peers demo deps format install uninstall clean help
+.PHONY: examples all test check lint asan ubsan valgrind bench bench-peers demo deps format install uninstall clean help
 .DEFAULT_GOAL := all
 .SECONDARY:
 
@@ -76,7 +76,15 @@ $(B)/tests/test_%: $(B)/tests/test_%.o $(B)/tests/testing.o $(LIB)
 $(CHECKKERN): $(call obj,$(wildcard tests/checkkern/*.c)) $(LIB)
 	$(Q)$(CC) $(LDALL) $^ $(LIBS) -o $@
 
-test: all $(TEST_BIN) $(CHECKKERN) ## build and run all CUnit suites and a quick checkkern
+# The programs of docs/ are compiled with all warnings and run.
+$(B)/docs/%: $(B)/docs/%.o $(LIB)
+	$(Q)$(CC) $(LDALL) $^ $(LIBS) -o $@
+
+EXAMPLES := $(B)/docs/example_train $(B)/docs/example_infer
+examples: $(EXAMPLES)
+	$(Q)cd $(B)/docs && ./example_train && head -c 256 /dev/zero > pixels && ./example_infer example.oct8 pixels
+
+test: all $(TEST_BIN) $(CHECKKERN) examples ## build and run all CUnit suites and a quick checkkern
 	$(Q)BIN=$(BIN) B=$(B) tests/run $(TEST_BIN) $(CHECKKERN)
 
 check: ## the gate before a commit: test, lint, full checkkern, the other levels
@@ -119,18 +127,19 @@ format: ## clang-format over all sources
 
 PUBLIC_DIRS := autograd/base autograd/kernels autograd layers quant quant/int8 optim datasets train
 install: all ## libraries, headers, programs octet-*, pkg-config file below DESTDIR/PREFIX
-	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/lib/pkgconfig
-	for p in $(PROGRAMS); do install -m 755 $(BIN)/$$p $(DESTDIR)$(PREFIX)/bin/octet-$$p; done
-	install -m 644 $(LIB) $(ENGINE) $(DESTDIR)$(PREFIX)/lib/
-	for d in $(PUBLIC_DIRS); do install -d $(DESTDIR)$(PREFIX)/include/octet/$$d; \
+	$(Q)install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/lib/pkgconfig
+	$(Q)for p in $(PROGRAMS); do install -m 755 $(BIN)/$$p $(DESTDIR)$(PREFIX)/bin/octet-$$p; done
+	$(Q)install -m 644 $(LIB) $(ENGINE) $(DESTDIR)$(PREFIX)/lib/
+	$(Q)for d in $(PUBLIC_DIRS); do install -d $(DESTDIR)$(PREFIX)/include/octet/$$d; \
 	  for h in $$(ls $$d/*.h | grep -v _internal.h | grep -v _tmpl.h); do install -m 644 $$h $(DESTDIR)$(PREFIX)/include/octet/$$d/; done; done
-	install -m 644 octet.h $(DESTDIR)$(PREFIX)/include/octet/
-	printf 'Name: octet\nDescription: quantization-aware training and int8 inference\nVersion: $(VERSION)\nRequires.private: $(PKGS)\nCflags: -I$(PREFIX)/include/octet\nLibs: -L$(PREFIX)/lib -loctet\nLibs.private: -lm -fopenmp\n' > $(DESTDIR)$(PREFIX)/lib/pkgconfig/octet.pc
+	$(Q)install -m 644 octet.h $(DESTDIR)$(PREFIX)/include/octet/
+	$(Q)printf 'Name: octet\nDescription: quantization-aware training and int8 inference\nVersion: $(VERSION)\nRequires: $(PKGS)\nCflags: -I$(PREFIX)/include/octet\nLibs: -L$(PREFIX)/lib -loctet -fopenmp -lm\n' > $(DESTDIR)$(PREFIX)/lib/pkgconfig/octet.pc
+	$(Q)printf 'Name: octet-int8\nDescription: int8 inference engine\nVersion: $(VERSION)\nCflags: -I$(PREFIX)/include/octet\nLibs: -L$(PREFIX)/lib -loctet-int8 -fopenmp -lm\n' > $(DESTDIR)$(PREFIX)/lib/pkgconfig/octet-int8.pc
 
 uninstall: ## remove what install put there
-	for p in $(PROGRAMS); do rm -f $(DESTDIR)$(PREFIX)/bin/octet-$$p; done
-	rm -f $(DESTDIR)$(PREFIX)/lib/liboctet.a $(DESTDIR)$(PREFIX)/lib/liboctet-int8.a $(DESTDIR)$(PREFIX)/lib/pkgconfig/octet.pc
-	rm -rf $(DESTDIR)$(PREFIX)/include/octet
+	$(Q)for p in $(PROGRAMS); do rm -f $(DESTDIR)$(PREFIX)/bin/octet-$$p; done
+	$(Q)rm -f $(DESTDIR)$(PREFIX)/lib/liboctet.a $(DESTDIR)$(PREFIX)/lib/liboctet-int8.a $(DESTDIR)$(PREFIX)/lib/pkgconfig/octet.pc $(DESTDIR)$(PREFIX)/lib/pkgconfig/octet-int8.pc
+	$(Q)rm -rf $(DESTDIR)$(PREFIX)/include/octet
 
 clean: ## remove everything built
 	rm -rf build bin
@@ -138,4 +147,4 @@ clean: ## remove everything built
 help: ## this text
 	@grep -hE '^[a-z][a-z -]*:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z -]+):.*## (.*)/  \1\t\2/' | expand -t 20
 
--include $(wildcard $(foreach d,$(LIB_DIRS) train/cli tests tests/checkkern,$(B)/$(d)/*.d))
+-include $(wildcard $(foreach d,$(LIB_DIRS) train/cli tests tests/checkkern docs,$(B)/$(d)/*.d))

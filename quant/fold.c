@@ -6,7 +6,7 @@
 #include "autograd/base/memory.h"
 #include "quant/int8/requant.h"
 
-enum { WEIGHT_MAX = 127, CHANNEL_HEADROOM = 8 /* log2 256, quantization.md 3.4 */, MIN_EXPONENT = -120 };
+enum { WEIGHT_MAX = 127, CHANNEL_HEADROOM = 8 /* log2 256, docs/quantization.md 3.4 */, MIN_EXPONENT = -120 };
 static const double min_scale = 1e-8, max_abs = 0x1p-16;
 
 size_t oct_fold_bytes(int outputs, size_t per_output)
@@ -69,7 +69,7 @@ static int weight_exponent(double largest)
     return 7 - oct_ceil_exponent(largest > max_abs ? largest : max_abs);
 }
 
-/* Codes of one output at fold->exponent[o]; false when a bound of quantization.md 11.2 is broken. */
+/* Codes of one output at fold->exponent[o]; false when a bound of docs/quantization.md 11.2 is broken. */
 static int quantize_channel(const oct_fold *fold, const oct_fold_source *src, int o)
 {
     double s = fold->s[o], kappa = ldexp(1, fold->exponent[o]);

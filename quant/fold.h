@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause
- * Weights and biases of a quantized layer: batch norm folded on the fly, codes, exponents (quantization.md 4.3, 11.2, 11.3).
+ * Weights and biases of a quantized layer: batch norm folded on the fly, codes, exponents (docs/quantization.md 4.3, 11.2, 11.3).
  * Training and export call the same function, once per step and layer.
  *
  *   s  = gamma/sqrt(var + eps), |s| >= 1e-8 keeping its sign (gamma = 0: +)      1 without batch norm

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause
- * Batch norm of a convolution on codes (quantization.md 11.7, 11.9, 4.3): exact statistics of 32-bit accumulators, and the
+ * Batch norm of a convolution on codes (docs/quantization.md 11.7, 11.9, 4.3): exact statistics of 32-bit accumulators, and the
  * one affine per channel that turns an accumulator into the normalised value. No kernel and no thread in here.
  *
  *   v = (m*S2 - S1^2)/m^2       numerator in 128-bit integers, one division in double

@@ -40,7 +40,7 @@ enum { OCT_FQW_W, OCT_FQW_X, OCT_FQW_GAMMA, OCT_FQW_BETA, OCT_FQW_MEAN, OCT_FQW_
 extern const oct_op oct_op_fake_quant_bias;
 
 /* batch_norm_fold(u, gamma, beta, mean, var, grid of x, grid of w[, b0]): u = conv(x, w_q) without bias.
- *   live:   batch norm of u/s + b0 with the batch's statistics, arithmetic of quantization.md 11.7; the running
+ *   live:   batch norm of u/s + b0 with the batch's statistics, arithmetic of docs/quantization.md 11.7; the running
  *           statistics follow (channels whose weight codes are all zero keep theirs).
  *           fold = running: normalised with the running statistics as this batch left them (11.10; the weights of the
  *           step were folded with the statistics before it, since the batch's come out of this very convolution).
@@ -70,7 +70,7 @@ static inline int oct_weight_outputs(const oct_shape *w, int *outputs_last)
 /* Where the exponent of a value comes from: the fake_quant node behind pass-through ops (max pool, flatten), or NULL. */
 const oct_node *oct_grid_source(const oct_graph *graph, const oct_node *node);
 
-/* Codes of every pixel value per channel (quantization.md 11.1): table[c*256 + p] = clamp(floor((p - mean)*scale*kappa + 0.5)),
+/* Codes of every pixel value per channel (docs/quantization.md 11.1): table[c*256 + p] = clamp(floor((p - mean)*scale*kappa + 0.5)),
  * in double. Training, evaluation and the exported model read the same table. */
 void oct_normalize_table(uint8_t *table, const oct_normalize_attrs *attrs, int channels,
                          const oct_clip_codes *clip);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause
  * The insertion pass: turns a float graph into one with fake-quant nodes, in place, and says where and why.
  *
- * Rules (quantization.md 4.1 and 4.7): a point behind every float input, every activation, add, mul, concat, average
+ * Rules (docs/quantization.md 4.1 and 4.7): a point behind every float input, every activation, add, mul, concat, average
  * pool, and behind every convolution, linear layer or batch norm whose only user is not an activation (or batch norm)
  * that takes it over. Max pool and flatten pass codes on. The last layer has quantized weights and an int32 bias but no
  * output point unless asked for. Weights are quantized in every convolution and linear layer. Range state belongs to the

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause
- * PACT2 activation ranges (quantization.md 2.9, 2.10, 3.3, 11): a range is observed (histogram with cut tails), averaged
+ * PACT2 activation ranges (docs/quantization.md 2.9, 2.10, 3.3, 11): a range is observed (histogram with cut tails), averaged
  * over training steps, and read as a power-of-two clip.
  *
  * State of a range: four floats in a buffer node, so that checkpoints, copies and reductions need no code of their own.
@@ -32,7 +32,7 @@ void oct_range_init(float range[OCT_RANGE_FLOATS], oct_sign sign);
  *   lo = (1-u)*lo + u*m,  hi likewise, in float (TI update_clips_act). */
 void oct_range_update(float range[OCT_RANGE_FLOATS], float m, float M);
 
-/* A training step with frozen ranges: only the counter moves (n += 1 before the frozen check, quantization.md A2). */
+/* A training step with frozen ranges: only the counter moves (n += 1 before the frozen check, docs/quantization.md A2). */
 void oct_range_count(float range[OCT_RANGE_FLOATS]);
 
 /* A = max(|lo|,|hi|) or |hi| when unsigned, at least 2^-16; clip = 2^ceil(log2 A); kappa = 2^(b-1)/clip or 2^b/clip, b = 8. */

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause
- * Backward of the fused layer step (quantization.md 11.9 live, 4.3 frozen):
+ * Backward of the fused layer step (docs/quantization.md 11.9 live, 4.3 frozen):
  *
  *   dZ = mask(d_out)                                          in place
  *   dbeta = sum dZ, dgamma = sum dZ*x_hat                     accumulators made again on the int8 kernels, which is cheaper

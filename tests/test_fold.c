@@ -32,7 +32,7 @@ static folded fold(const oct_fold_source *source)
     return r;
 }
 
-/* Asserts the two bounds of quantization.md 11.2 on every output. */
+/* Asserts the two bounds of docs/quantization.md 11.2 on every output. */
 static void check_bounds(const folded *r, const oct_fold_source *src)
 {
     for (int o = 0; o < src->outputs; o++) {
@@ -45,7 +45,7 @@ static void check_bounds(const folded *r, const oct_fold_source *src)
     }
 }
 
-/* quantization.md 3.1: max|w| = 0.7 -> clip 1, kappa 128; ties away from zero. */
+/* docs/quantization.md 3.1: max|w| = 0.7 -> clip 1, kappa 128; ties away from zero. */
 static void fold_plain_weights_round_half_away(void)
 {
     static const float w[8] = {0.7f, -0.7f, 0.00390625f, -0.00390625f, 0.0f, 0.5f, -0.01171875f, 0.0039f};
@@ -180,7 +180,7 @@ static void per_channel_limiter(void)
     oct_free(r.block);
 }
 
-/* quantization.md 2.11 for weights: nothing but zeros. */
+/* docs/quantization.md 2.11 for weights: nothing but zeros. */
 static void fold_of_zeros_is_finite(void)
 {
     static const float w[4] = {0, 0, -0.0f, 0};

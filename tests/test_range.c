@@ -90,7 +90,7 @@ static oct_clip_codes clip_of(float lo, float hi, oct_sign sign)
     return oct_range_clip((const float[OCT_RANGE_FLOATS]){lo, hi, 5, 1}, sign);
 }
 
-/* T1, T2 as seen from a range; examples of quantization.md 3.1. */
+/* T1, T2 as seen from a range; examples of docs/quantization.md 3.1. */
 static void clip_reads_the_next_power_of_two(void)
 {
     oct_clip_codes c = clip_of(0, 3.1f, OCT_SIGN_AUTO);
@@ -110,7 +110,7 @@ static void clip_reads_the_next_power_of_two(void)
     }
 }
 
-/* quantization.md 2.11: a tensor of zeros has the smallest clip, not a division by zero. */
+/* docs/quantization.md 2.11: a tensor of zeros has the smallest clip, not a division by zero. */
 static void clip_of_nothing_is_the_smallest(void)
 {
     CU_ASSERT_EQUAL(clip_of(0, 0, OCT_SIGN_AUTO).exponent, 24);
@@ -157,7 +157,7 @@ static void one_negative_batch_flips_to_signed(void)
 
 enum { GOLDEN = 100000 };
 
-/* T24: the goldens of quantization.md 2.9 on g = sin(0.1 i) exp(-(i mod 977)/300). */
+/* T24: the goldens of docs/quantization.md 2.9 on g = sin(0.1 i) exp(-(i mod 977)/300). */
 static void shrink_gives_the_goldens(void)
 {
     float *g = oct_alloc(GOLDEN, sizeof *g);
@@ -215,7 +215,7 @@ static void shrink_leaves_small_tensors_alone(void)
     CU_ASSERT_EQUAL(b.lo, observe(x, 9999, 0).lo);
 }
 
-/* T24, quantization.md 2.11: constant tensors, empty histograms, nothing to cut. */
+/* T24, docs/quantization.md 2.11: constant tensors, empty histograms, nothing to cut. */
 static void shrink_degenerate_is_the_extrema(void)
 {
     float x[20000];

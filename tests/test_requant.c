@@ -79,7 +79,7 @@ static void weight_ties_go_away_from_zero(void)
         CU_ASSERT_EQUAL(oct_weight_code(table[i].x, 1, -127, 127), table[i].q);
         CU_ASSERT_EQUAL(oct_weight_code(table[i].x / 128, 128, -127, 127), table[i].q);
     }
-    CU_ASSERT_EQUAL(oct_weight_code(0.00390625, 128, -127, 127), 1); /* quantization.md 3.1 */
+    CU_ASSERT_EQUAL(oct_weight_code(0.00390625, 128, -127, 127), 1); /* docs/quantization.md 3.1 */
     CU_ASSERT_EQUAL(oct_weight_code(-0.00390625, 128, -127, 127), -1);
 }
 

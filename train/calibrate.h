@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause
- * Calibration (quantization.md 11.14): forward passes in which the activation ranges of a quantized graph
+ * Calibration (docs/quantization.md 11.14): forward passes in which the activation ranges of a quantized graph
  * observe data. BN statistics stay frozen and nothing is trained.
  */
 #ifndef OCT_TRAIN_CALIBRATE_H

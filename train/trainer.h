@@ -6,10 +6,10 @@
  * sticky. The whole state of a training run is graph->params, graph->buffers, the velocity, and two counters
  * (oct_trainer_position).
  *
- * Freezing of quantized graphs (quantization.md 4.5, 11.14), epochs counted from 0, integer division, E
- * epochs of S steps: E >= 8:  BN statistics from epoch e > 2 and e >= E/2 - 1, ranges from e > 4 and e >= E/2
- * + 1 E <  8:  BN statistics from 1/2 of all steps, ranges from 5/8 freeze_bn freezes BN statistics from the
- * start, in float graphs too.
+ * Freezing of quantized graphs (docs/quantization.md 4.5, 11.14); E epochs, counted from 0, integer division:
+ *   E >= 8   batch norm's statistics from epoch e > 2 and e >= E/2 - 1, ranges from e > 4 and e >= E/2 + 1
+ *   E < 8    batch norm's statistics from 1/2 of all steps, ranges from 5/8
+ * freeze_bn freezes batch norm's statistics from the start, in float graphs too.
  */
 #ifndef OCT_TRAIN_TRAINER_H
 #define OCT_TRAIN_TRAINER_H

@@ -13,6 +13,7 @@
 #include "train/cli/args.h"
 #include "train/cli/progress.h"
 #include "train/cli/report.h"
+#include "train/cli/spin.h"
 #include "train/model_file.h"
 #include "train/trainer.h"
 
@@ -281,6 +282,7 @@ static int check_usage(bool train, int positional)
 
 int main(int argc, char **argv)
 {
+    cli_limit_spinning(argv);
     static job j;
     char *positional[2];
     int count;

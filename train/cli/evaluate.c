@@ -8,6 +8,7 @@
 #include "train/cli/data.h"
 #include "train/cli/progress.h"
 #include "train/model_file.h"
+#include "train/cli/spin.h"
 
 static struct {
     const char *split, *verify;
@@ -166,6 +167,7 @@ static void release(job *j)
 
 int main(int argc, char **argv)
 {
+    cli_limit_spinning(argv);
     static job j;
     char *path;
     int count;

@@ -4,11 +4,13 @@
 #include <cjson/cJSON.h>
 #include <inttypes.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #include "train/cli/data.h"
 #include "train/cli/progress.h"
 #include "train/model_file.h"
 #include "train/ranges.h"
+#include "train/cli/spin.h"
 
 static struct {
     const char *output, *format;
@@ -45,6 +47,7 @@ typedef struct job {
     const char *path;
     oct_model_file file;
     oct_int8_build build;
+    double written_bytes; /* of the file */
     data_source data;
     oct_loader *loader;
     oct_evaluator *fake, *engine;
@@ -63,8 +66,10 @@ static oct_status export_model(job *j)
     OCT_TRY(oct_ranges_report(&ranges, c->graph, &c->model, f.ranges ? cli_print_line : NULL, &j->c));
     OCT_TRY(oct_int8_export(&j->build, c->graph, &c->model, &c->info, f.output,
                             f.format && !strcmp(f.format, "image")));
-    cli_print(&j->c, "%s: %d points, %d layers, %d dead channels, %.1f kB as flat image", f.output,
-              ranges.points, ranges.layers, ranges.dead_channels, (double)j->build.bytes / 1000);
+    struct stat file;
+    j->written_bytes = stat(f.output, &file) ? 0 : (double)file.st_size;
+    cli_print(&j->c, "%s: %d points, %d layers, %d dead channels, %.1f kB", f.output, ranges.points, ranges.layers,
+              ranges.dead_channels, j->written_bytes / 1000);
     return OCT_OK;
 }
 
@@ -128,7 +133,7 @@ static void print_result(job *j)
     cJSON *r = cli_event(c, "result");
     cJSON_AddStringToObject(r, "task", "export");
     cJSON_AddStringToObject(r, "output", f.output);
-    cli_add(r, "bytes", (double)j->build.bytes, 0);
+    cli_add(r, "bytes", j->written_bytes, 0);
     if (j->loader) {
         cli_add(r, "images", (double)j->fake_score.images, 0);
         cli_add(r, "top1_quantized", oct_score_top1(&j->fake_score), 4);
@@ -151,6 +156,7 @@ static void release(job *j)
 
 int main(int argc, char **argv)
 {
+    cli_limit_spinning(argv);
     static job j;
     char *path;
     int count;

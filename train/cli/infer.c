@@ -8,6 +8,7 @@
 #include "datasets/transform.h"
 #include "train/cli/args.h"
 #include "train/cli/report.h"
+#include "train/cli/spin.h"
 #include "train/model_file.h"
 
 static struct {
@@ -131,6 +132,7 @@ static void classify_all(job *j, char **paths, int count)
 
 int main(int argc, char **argv)
 {
+    cli_limit_spinning(argv);
     static job j;
     int count;
     f.top = 5;

@@ -58,6 +58,7 @@ int cli_end(cli *c, int status)
     oct_ctx_destroy(c->ctx);
     c->ctx = NULL;
     if (fflush(stdout) || ferror(stdout)) stdout_lost = true;
+    if (status == CLI_OK && stdout_lost) fprintf(stderr, "%s: cannot write to standard output\n", c->program);
     return status == CLI_OK && stdout_lost ? CLI_FAILED : status;
 }
 

@@ -11,6 +11,7 @@
 #include "train/cli/progress.h"
 #include "train/cli/train_final.h"
 #include "train/cli/train_setup.h"
+#include "train/cli/spin.h"
 
 static bool quantized(const train_run *r)
 {
@@ -244,6 +245,7 @@ static int stopped(const train_run *r)
 
 int main(int argc, char **argv)
 {
+    cli_limit_spinning(argv);
     static train_run r;
     r.shown_epoch = -2;
     int status = train_parse(&r.flags, argc, argv);

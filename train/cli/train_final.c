@@ -95,7 +95,7 @@ static void print_table(const train_final *f, const final_scores *s)
 {
     const cli *c = f->c;
     if (s->scored)
-        cli_print(c, "\n%s on the %" PRId64 " %s images", f->folder, s->base.images,
+        cli_print(c, "\n%s/last.h5 on the %" PRId64 " %s images", f->folder, s->base.images,
                   oct_split_name(s->split));
     else
         cli_print(c, "\n%s (no images to score on)", f->folder);

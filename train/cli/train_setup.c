@@ -103,6 +103,18 @@ static oct_status choose_folder(train_run *r)
 
 /* --- the model --- */
 
+static oct_status read_pretrained(train_run *r, const char *path)
+{
+    char format[OCT_STATE_FORMAT_BYTES] = "";
+    oct_error *error = &r->c.ctx->error;
+    oct_status status = oct_state_probe(format, path, NULL);
+    if (status == OCT_ERR_FORMAT || (status == OCT_OK && strcmp(format, OCT_STATE_FORMAT)))
+        return oct_fail(error, OCT_ERR_FORMAT,
+                        "%s is no checkpoint: --pretrained takes a last.h5 or best.h5 of train, not an exported int8 model "
+                        "or another file", path);
+    return oct_checkpoint_read(&r->start, path, r->c.ctx);
+}
+
 /* What there is to start from: the run's own checkpoint, or the file of --pretrained. */
 static oct_status read_start(train_run *r)
 {
@@ -120,7 +132,7 @@ static oct_status read_start(train_run *r)
     if (f->resume) cli_note(&r->c, "%s: no checkpoint yet, starting afresh", f->output);
     if (!f->pretrained) return OCT_OK;
     r->loaded = true;
-    return oct_checkpoint_read(&r->start, f->pretrained, r->c.ctx);
+    return read_pretrained(r, f->pretrained);
 }
 
 static const oct_node *image_node(const oct_graph *g, const oct_model *m)
