@@ -116,7 +116,7 @@ bench-peers: all ## training against PyTorch; PEERS=python with torch
 	$(Q)$(if $(PEERS),$(PEERS),python3) tests/peers/train.py $(BIN)/bench
 
 demo: deps ## install what is missing, then float -> quantized training -> int8 on Fashion-MNIST, in one table
-	$(Q)$(MAKE) --no-print-directory all
+	$(Q)$(MAKE) --no-print-directory -s all
 	$(Q)BIN=$(BIN) DATA='$(DATA)' train/demo/run
 
 deps: ## install the Debian packages that are missing (root or sudo)
