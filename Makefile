@@ -10,6 +10,7 @@ B       := build/$(VARIANT)
 Q       := $(if $(V),,@)
 HDF5    := $(shell pkg-config --exists hdf5-serial 2>/dev/null && echo hdf5-serial || echo hdf5)
 PKGS    := $(HDF5) zlib libcjson
+MISSING := $(shell for p in $(PKGS) cunit; do pkg-config --exists $$p 2>/dev/null || echo $$p; done)
 
 OPT_release := -O3
 OPT_asan    := -O1 -fsanitize=address -fno-omit-frame-pointer
@@ -49,6 +50,7 @@ all: $(LIB) $(ENGINE) $(addprefix $(BIN)/,$(PROGRAMS)) ## build the libraries an
 
 # A change of compiler or flags rebuilds everything.
 $(B)/settings: FORCE
+	@[ -z "$(MISSING)" ] || { echo "make: missing packages: $(MISSING). 'make deps' installs them." >&2; exit 1; }
 	@mkdir -p $(B); echo '$(CC) $(subst ','\'',$(ALL_CFLAGS))' | cmp -s - $@ || echo '$(CC) $(subst ','\'',$(ALL_CFLAGS))' > $@
 FORCE:
 
