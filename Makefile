@@ -42,7 +42,7 @@ BIN      := $(if $(filter release,$(VARIANT)),bin,$(B)/bin)
 TEST_BIN := $(addprefix $(B)/tests/,$(TESTS))
 CHECKKERN := $(B)/tests/checkkern/checkkern
 
-.PHONY: examples all test check lint asan ubsan valgrind bench bench-peers demo deps format install uninstall clean help
+.PHONY: FORCE examples all test check lint asan ubsan valgrind bench bench-peers demo deps format install uninstall clean help
 .DEFAULT_GOAL := all
 .SECONDARY:
 
