@@ -7,7 +7,8 @@
 #ifndef OCT_QUANT_UNIT_INTERNAL_H
 #define OCT_QUANT_UNIT_INTERNAL_H
 
-#include "autograd/ops_internal.h"
+#include "autograd/conv.h"
+#include "autograd/step.h"
 #include "quant/int8/kernels/i8_kernels.h"
 #include "quant/ops.h"
 

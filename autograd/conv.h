@@ -1,0 +1,36 @@
+/* SPDX-License-Identifier: BSD-2-Clause
+ * Convolution for steps: the float computation behind conv2d and linear, by geometry instead of by node, so that fused steps can
+ * use it with operands of their own making (the quantizer's backward pass does). Parallel over images; results do not depend on
+ * the thread count.
+ */
+#ifndef OCT_CONV_H
+#define OCT_CONV_H
+
+#include "autograd/ops.h"
+
+typedef struct oct_conv_geometry {
+    int in_h, in_w, in_c, out_h, out_w, out_c;
+    int kernel_h, kernel_w, stride_h, stride_w, dilation_h, dilation_w, pad_top, pad_left;
+    int groups, group_in, group_out; /* channels of one group; depthwise: groups 1, group_in = group_out = channels */
+    bool depthwise;
+    bool pointwise; /* 1x1, stride 1, no padding: the pixels of all images form one long row */
+} oct_conv_geometry;
+
+oct_conv_geometry oct_conv_geometry_of(const oct_node *conv, const oct_node *input, const oct_node *weights);
+/* linear(input) as a convolution of images of one pixel. */
+oct_conv_geometry oct_linear_geometry(const oct_node *linear, const oct_node *input);
+/* y = conv(in[0], in[1]) (+ in[2]), from step->in to step->out. */
+oct_status oct_conv_forward(oct_step *step, const oct_conv_geometry *g);
+size_t oct_conv_forward_scratch(const oct_conv_geometry *g, int threads);
+/* Where backward takes its operands from when they are not lying in step->in[0] and step->d_out: called once per image,
+ * in any order, by any thread, for different images at the same time. */
+typedef struct oct_conv_source {
+    void (*finish_dy)(void *arg, size_t image);        /* makes the image's part of step->d_out final, in place */
+    void (*make_x)(void *arg, float *x, size_t image); /* writes the image's x */
+    void *arg;
+} oct_conv_source;
+/* All gradients that are wanted of step->d_in[0..2]. source NULL: from step->in[0] and step->d_out as they are. */
+oct_status oct_conv_backward(oct_step *step, const oct_conv_geometry *g, const oct_conv_source *source);
+size_t oct_conv_backward_scratch(const oct_conv_geometry *g, int batch, int threads, bool sourced);
+
+#endif
