@@ -48,7 +48,7 @@ struct oct_plan {
     oct_tensor *leaves;      /* by node id: inputs, parameters, buffers */
     oct_tensor *leaf_grads;  /* by node id: parameters */
     oct_block *blocks;
-    int block_count, block_capacity;
+    int block_count;
     unsigned char *arena;
     size_t arena_bytes, activation_bytes;
     float *gradients;

@@ -40,12 +40,16 @@ static size_t weight_index(const oct_fold_source *src, int o, size_t i)
     return src->outputs_last ? i * (size_t)src->outputs + (size_t)o : (size_t)o * src->per_output + i;
 }
 
+double oct_fold_scale(double gamma, double var, double eps)
+{
+    double s = gamma / sqrt(var + eps);
+    if (!(fabs(s) < min_scale)) return s; /* NaN stays NaN, for the caller to report */
+    return s < 0 ? -min_scale : min_scale;
+}
+
 static double channel_scale(const oct_fold_source *src, int o)
 {
-    if (!src->gamma) return 1;
-    double s = (double)src->gamma[o] / sqrt((double)src->var[o] + (double)src->eps);
-    if (!(fabs(s) < min_scale)) return s; /* NaN stays NaN, and is found by the caller */
-    return s < 0 ? -min_scale : min_scale;
+    return src->gamma ? oct_fold_scale((double)src->gamma[o], (double)src->var[o], (double)src->eps) : 1;
 }
 
 static double channel_bias(const oct_fold_source *src, int o, double s)

@@ -42,6 +42,9 @@ typedef struct oct_fold {
 size_t oct_fold_bytes(int outputs, size_t per_output);
 oct_fold oct_fold_place(void *block, int outputs, size_t per_output);
 
+/* s of the formula above for one channel. */
+double oct_fold_scale(double gamma, double var, double eps);
+
 /* Fails with OCT_ERR_NUMERIC, naming `name`, when a weight or statistic is not finite. */
 OCT_MUST_USE oct_status oct_fold_weights(const oct_fold *fold, const oct_fold_source *source, const char *name,
                                          oct_error *error);

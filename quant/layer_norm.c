@@ -8,14 +8,6 @@ static double output_per_acc(const oct_norm_channel *c)
     return ldexp(1, -(c->input_exponent + c->weight_exponent)) / c->s;
 }
 
-static double folded_scale(const oct_norm_channel *c, double var)
-{
-    const double min_scale = 1e-8; /* as in oct_fold_weights */
-    double s = (double)c->gamma / sqrt(var + (double)c->attrs->eps);
-    if (!(fabs(s) < min_scale)) return s;
-    return s < 0 ? -min_scale : min_scale;
-}
-
 void oct_norm_live(const oct_norm_channel *c, const oct_acc_sums *sums, int64_t m, int dead, float *running_mean,
                    float *running_var, float *a, float *b, oct_norm_saved *saved)
 {
@@ -34,7 +26,7 @@ void oct_norm_live(const oct_norm_channel *c, const oct_acc_sums *sums, int64_t 
         *a = (float)scale;
         *b = (float)((double)c->beta - scale * mean);
     } else {
-        double s = folded_scale(c, (double)*running_var);
+        double s = oct_fold_scale((double)c->gamma, (double)*running_var, eps);
         *a = (float)(k * s);
         *b = (float)((double)c->beta + ((double)c->bias - (double)*running_mean) * s);
     }

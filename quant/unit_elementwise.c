@@ -145,33 +145,15 @@ static void concat_row(const void *arg, float *y, int64_t image, int row, int th
     }
 }
 
-/* Window of output pixel (row, column), clipped to the image. */
-typedef struct window {
-    int top, left, rows, columns;
-} window;
-
-static window pool_window(const element_job *job, int row, int column)
-{
-    const oct_shape *x = &oct_node_input(job->step->graph, job->op, 0)->shape;
-    if (job->op->op == &oct_op_global_average_pool) return (window){0, 0, x->dim[1], x->dim[2]};
-    const oct_pool_attrs *a = job->op->attrs;
-    int top = row * a->stride[0] - a->pad[0], left = column * a->stride[1] - a->pad[1];
-    int bottom = top + a->kernel[0], right = left + a->kernel[1];
-    if (top < 0) top = 0;
-    if (left < 0) left = 0;
-    if (bottom > x->dim[1]) bottom = x->dim[1];
-    if (right > x->dim[2]) right = x->dim[2];
-    return (window){top, left, bottom - top, right - left};
-}
-
-static int pool_sums(const element_job *job, int32_t *sum, int64_t image, int row, int column)
+/* Sums of n channels from `first` over the window of an output pixel; returns how many values each sum has. */
+static int pool_sums(const element_job *job, int32_t *sum, int64_t image, int row, int column, int first, int n)
 {
     const oct_shape *x = &oct_node_input(job->step->graph, job->op, 0)->shape;
     const oct_tensor *t = job->in[0];
-    window w = pool_window(job, row, column);
+    oct_pool_window w = oct_pool_window_at(job->op, x, row, column);
     ptrdiff_t pixel = job->channels, x_row = (ptrdiff_t)x->dim[2] * pixel;
     const uint8_t *codes = (const uint8_t *)t->data + (size_t)image * t->sample + w.top * x_row + w.left * pixel;
-    job->kernels.pool_sum(sum, codes, w.rows, w.columns, x_row, pixel, job->channels, t->is_signed);
+    job->kernels.pool_sum(sum, codes + first, w.rows, w.columns, x_row, pixel, n, t->is_signed);
     return w.rows * w.columns;
 }
 
@@ -180,7 +162,7 @@ static void pool_row(const void *arg, float *y, int64_t image, int row, int thre
     const element_job *job = arg;
     int32_t *sum = job->pool + (size_t)thread * (((size_t)job->channels + 15) / 16 * 16);
     for (int p = 0; p < job->pixels; p++) {
-        int count = pool_sums(job, sum, image, row, p);
+        int count = pool_sums(job, sum, image, row, p, 0, job->channels);
         double unit = ldexp(1, -job->in[0]->exponent);
         for (int c = 0; c < job->channels; c++)
             y[(size_t)p * (size_t)job->channels + (size_t)c] = (float)((double)sum[c] * unit / count);
@@ -225,21 +207,16 @@ static void far_add_codes(const void *arg, uint8_t *codes, int64_t image, int ro
 
 static void pool_codes(const void *arg, uint8_t *codes, int64_t image, int row, int exponent, int lo, int hi)
 {
+    enum { CHANNELS = 256 }; /* at a time: the sums stay on the stack */
     const element_job *job = arg;
-    int32_t sum[256];
-    const oct_shape *x = &oct_node_input(job->step->graph, job->op, 0)->shape;
-    const oct_tensor *t = job->in[0];
-    ptrdiff_t pixel = job->channels, x_row = (ptrdiff_t)x->dim[2] * pixel;
+    int32_t sum[CHANNELS];
+    int up = exponent - job->in[0]->exponent;
     for (int p = 0; p < job->pixels; p++) {
-        window w = pool_window(job, row, p);
-        const uint8_t *at = (const uint8_t *)t->data + (size_t)image * t->sample + w.top * x_row + w.left * pixel;
-        for (int c = 0; c < job->channels; c += 256) {
-            int n = job->channels - c < 256 ? job->channels - c : 256;
-            job->kernels.pool_sum(sum, at + c, w.rows, w.columns, x_row, pixel, n, t->is_signed);
+        for (int c = 0; c < job->channels; c += CHANNELS) {
+            int n = job->channels - c < CHANNELS ? job->channels - c : CHANNELS;
+            int count = pool_sums(job, sum, image, row, p, c, n);
             uint8_t *out = codes + (size_t)p * (size_t)job->channels + (size_t)c;
-            for (int i = 0; i < n; i++)
-                out[i] = (uint8_t)oct_clamp_i32(oct_average_round(sum[i], w.rows * w.columns, exponent - t->exponent), lo,
-                                                hi);
+            for (int i = 0; i < n; i++) out[i] = (uint8_t)oct_clamp_i32(oct_average_round(sum[i], count, up), lo, hi);
         }
     }
 }

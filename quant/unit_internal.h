@@ -27,6 +27,12 @@ static inline const oct_node *oct_unit_slot(const oct_graph *g, const oct_unit *
 /* Position among the unit's inputs of the node with this id, -1 when it is none. */
 int oct_unit_input_of(const oct_unit *unit, int32_t id);
 
+/* Window of output pixel (row, column) of a pool, clipped to the image x [N,H,W,C] (unit_pool.c). */
+typedef struct oct_pool_window {
+    int top, left, rows, columns;
+} oct_pool_window;
+oct_pool_window oct_pool_window_at(const oct_node *pool, const oct_shape *x, int row, int column);
+
 /* --- unit_point.c --- */
 
 /* Values in front of the activation, one image row at a time: y[pixels*channels]. */

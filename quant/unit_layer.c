@@ -48,8 +48,7 @@ static void describe_to_engine(oct_layer_job *job, int in_signed)
 
 void oct_layer_job_init(oct_layer_job *job, const oct_graph *g, const oct_unit *unit, int in_signed)
 {
-    *job = (oct_layer_job){.graph = g,
-                           .layer = oct_unit_slot(g, unit, OCT_LAYER_OP),
+    *job = (oct_layer_job){.layer = oct_unit_slot(g, unit, OCT_LAYER_OP),
                            .weight_fq = oct_unit_slot(g, unit, OCT_LAYER_WEIGHT),
                            .norm = oct_unit_slot(g, unit, OCT_LAYER_NORM),
                            .act = oct_unit_slot(g, unit, OCT_LAYER_ACT),

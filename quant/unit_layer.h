@@ -22,7 +22,6 @@ typedef struct oct_layer_kept {
 
 typedef struct oct_layer_job {
     oct_step *step;
-    const oct_graph *graph;
     const oct_node *layer, *weight_fq, *norm, *act, *fq; /* norm, act, fq may be NULL */
     const oct_node *weight, *bias;                        /* parameters; bias may be NULL */
     oct_conv_geometry geometry;

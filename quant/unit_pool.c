@@ -8,7 +8,6 @@
 
 typedef struct pool_job {
     oct_step *step;
-    const oct_pool_attrs *attrs;
     const oct_shape *x, *y;
     oct_i8_kernels kernels;
     float *decoded;
@@ -27,23 +26,31 @@ static size_t place(pool_job *job, const oct_graph *g, const oct_unit *unit, voi
 
 static void job_start(pool_job *job, oct_step *step)
 {
-    *job = (pool_job){.step = step, .attrs = step->node->attrs,
-                      .x = &oct_node_input(step->graph, step->node, 0)->shape, .y = &step->node->shape};
+    *job = (pool_job){.step = step, .x = &oct_node_input(step->graph, step->node, 0)->shape,
+                      .y = &step->node->shape};
     oct_i8_kernels_init(&job->kernels, step->ctx->cpu_mask);
+}
+
+oct_pool_window oct_pool_window_at(const oct_node *pool, const oct_shape *x, int row, int column)
+{
+    if (pool->op == &oct_op_global_average_pool) return (oct_pool_window){0, 0, x->dim[1], x->dim[2]};
+    const oct_pool_attrs *a = pool->attrs;
+    int top = row * a->stride[0] - a->pad[0], left = column * a->stride[1] - a->pad[1];
+    int bottom = top + a->kernel[0], right = left + a->kernel[1];
+    if (top < 0) top = 0;
+    if (left < 0) left = 0;
+    if (bottom > x->dim[1]) bottom = x->dim[1];
+    if (right > x->dim[2]) right = x->dim[2];
+    return (oct_pool_window){top, left, bottom - top, right - left};
 }
 
 static void pool_pixel(const pool_job *job, uint8_t *out, const uint8_t *image, int row, int column)
 {
-    const oct_pool_attrs *a = job->attrs;
-    int height = job->x->dim[1], width = job->x->dim[2], channels = job->x->dim[3];
-    int top = row * a->stride[0] - a->pad[0], left = column * a->stride[1] - a->pad[1];
-    int bottom = top + a->kernel[0] < height ? top + a->kernel[0] : height;
-    int right = left + a->kernel[1] < width ? left + a->kernel[1] : width;
-    if (top < 0) top = 0;
-    if (left < 0) left = 0;
-    ptrdiff_t x_row = (ptrdiff_t)width * channels;
-    job->kernels.pool_max(out, image + top * x_row + (ptrdiff_t)left * channels, bottom - top, right - left, x_row,
-                          channels, channels, job->step->in[0]->is_signed);
+    oct_pool_window w = oct_pool_window_at(job->step->node, job->x, row, column);
+    int channels = job->x->dim[3];
+    ptrdiff_t x_row = (ptrdiff_t)job->x->dim[2] * channels;
+    job->kernels.pool_max(out, image + w.top * x_row + (ptrdiff_t)w.left * channels, w.rows, w.columns, x_row, channels,
+                          channels, job->step->in[0]->is_signed);
 }
 
 static void pool_image(void *arg, int64_t image, int thread)
