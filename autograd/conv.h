@@ -22,14 +22,15 @@ oct_conv_geometry oct_linear_geometry(const oct_node *linear, const oct_node *in
 /* y = conv(in[0], in[1]) (+ in[2]), from step->in to step->out. */
 oct_status oct_conv_forward(oct_step *step, const oct_conv_geometry *g);
 size_t oct_conv_forward_scratch(const oct_conv_geometry *g, int threads);
-/* Where backward takes its operands from when they are not lying in step->in[0] and step->d_out: called once per image,
- * in any order, by any thread, for different images at the same time. */
+/* Where backward takes its operands from when they are not lying in step->in[0] and step->d_out: called for an image
+ * before it is used, at most twice, in any order, by any thread, for different images at the same time. */
 typedef struct oct_conv_source {
-    void (*finish_dy)(void *arg, size_t image);        /* makes the image's part of step->d_out final, in place */
-    void (*make_x)(void *arg, float *x, size_t image); /* writes the image's x */
+    void (*make_dy)(void *arg, float *dy, size_t image); /* writes the image's final dy; NULL: it lies in step->d_out */
+    void (*make_x)(void *arg, float *x, size_t image);   /* writes the image's x */
     void *arg;
 } oct_conv_source;
-/* All gradients that are wanted of step->d_in[0..2]. source NULL: from step->in[0] and step->d_out as they are. */
+/* All gradients that are wanted of step->d_in[0..2]. source NULL: from step->in[0], which may be an affine, and
+ * step->d_out, which may be lazy. */
 oct_status oct_conv_backward(oct_step *step, const oct_conv_geometry *g, const oct_conv_source *source);
 size_t oct_conv_backward_scratch(const oct_conv_geometry *g, int batch, int threads, bool sourced);
 

@@ -57,18 +57,19 @@ static size_t scratch_bytes(const oct_graph *graph, const oct_unit *unit, int ba
     return oct_bn_scratch(oct_last_dim(oct_unit_node(graph, unit)), back);
 }
 
-#define FUSED_EXEC(step_name, reads_output)                                                                  \
+#define FUSED_EXEC(step_name, reads_output, lazy)                                                             \
     {                                                                                                        \
         .name = step_name, .forward = forward, .backward = backward,                                         \
         .backward_reads = OCT_READS_INPUT(INPUT_X) | OCT_READS_INPUT(1) | (reads_output), .inplace = true,   \
-        .inplace_backward = true, .saved_bytes = saved_bytes, .scratch_bytes = scratch_bytes                 \
+        .inplace_backward = true, .lazy_out = lazy, .lazy_d_in = true, .wants_sums = true,                   \
+        .saved_bytes = saved_bytes, .scratch_bytes = scratch_bytes                                           \
     }
 
-static const oct_exec exec_add = FUSED_EXEC("bn+add", 0);
-static const oct_exec exec_relu = FUSED_EXEC("bn+relu", OCT_READS_OUTPUT);
-static const oct_exec exec_clip = FUSED_EXEC("bn+clip", OCT_READS_OUTPUT);
-static const oct_exec exec_add_relu = FUSED_EXEC("bn+add+relu", OCT_READS_OUTPUT);
-static const oct_exec exec_add_clip = FUSED_EXEC("bn+add+clip", OCT_READS_OUTPUT);
+static const oct_exec exec_add = FUSED_EXEC("bn+add", 0, false);
+static const oct_exec exec_relu = FUSED_EXEC("bn+relu", OCT_READS_OUTPUT, true);
+static const oct_exec exec_clip = FUSED_EXEC("bn+clip", OCT_READS_OUTPUT, true);
+static const oct_exec exec_add_relu = FUSED_EXEC("bn+add+relu", OCT_READS_OUTPUT, false);
+static const oct_exec exec_add_clip = FUSED_EXEC("bn+add+clip", OCT_READS_OUTPUT, false);
 
 /* Value `id` may disappear inside a unit: only one node reads it, and nobody else wants it. */
 static bool is_inner(const oct_graph *graph, int32_t id, const bool *kept)

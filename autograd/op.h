@@ -44,8 +44,30 @@ typedef struct oct_run {
 typedef enum oct_storage {
     OCT_STORE_F32,
     OCT_STORE_U8,   /* pixels, or codes of a quantized activation (see exponent, is_signed) */
-    OCT_STORE_I32   /* labels */
+    OCT_STORE_I32,  /* labels */
+    OCT_STORE_AFFINE /* floats in front of a per-channel affine and a clamp (see affine): the value itself is not made */
 } oct_storage;
+
+/* value = clamp(y*a[c] + b[c], lo, hi), rounded like oct_f32_kernels.affine_clamp; c: channel of the element. */
+typedef struct oct_affine {
+    const float *a, *b;
+    float lo, hi;
+} oct_affine;
+
+/* A gradient that is not made: of y, where dz is the gradient of z = y*a[c] + b[c] behind the clamp (mask.a NULL: dz is
+ * final):   dy = p[c]*(lo < z < hi ? dz : 0) + q[c]*y + r[c]        (bn_masked_apply, bn_backward_apply) */
+typedef struct oct_lazy_gradient {
+    const float *y, *p, *q, *r;
+    oct_affine mask;
+} oct_lazy_gradient;
+
+/* Per-channel sums of a float activation in double, from the step that made it: chunks x channels each, to be added in
+ * order. chunks 0: there are none in this run. */
+typedef struct oct_partial_sums {
+    double *sum, *square;
+    int chunks;
+} oct_partial_sums;
+enum { OCT_SUM_CHUNKS = 32 };
 
 typedef struct oct_tensor {
     void *data;          /* NULL for gradients that nobody needs */
@@ -54,6 +76,9 @@ typedef struct oct_tensor {
     int exponent;        /* codes: real = code * 2^-exponent; set by the producing step's forward */
     int is_signed;       /* codes: s8 instead of u8 */
     int on_grid;         /* codes: exponent and is_signed are valid */
+    oct_affine affine;   /* OCT_STORE_AFFINE: set by the producing step's forward */
+    oct_partial_sums sums;             /* sum not NULL: the reader wants them, the producing step fills them */
+    const oct_lazy_gradient *gradient; /* of a gradient: not NULL when data holds dz instead (set by the reader) */
 } oct_tensor;
 
 /* Everything one executable step sees: nodes, tensors, kernels, memory. Made by the plan, one per unit. */
@@ -70,6 +95,8 @@ typedef struct oct_step {
     oct_tensor *d_in[OCT_MAX_INPUTS]; /* gradients to write; NULL where none is needed */
     int accumulate[OCT_MAX_INPUTS];   /* d_in[i]: 0 = overwrite, 1 = add */
     oct_tensor *out, *d_out;
+    bool lazy_out;                    /* exec->lazy: leave out as an affine of in[0], whose memory it shares */
+    bool lazy_d_in;                   /* exec->lazy: leave d_in[0] as d_in[0]->gradient; its data is d_out's */
     void *saved;                      /* bytes asked for by saved_bytes: forward writes, backward reads */
     void *scratch;                    /* bytes asked for by scratch_bytes: contents undefined at entry */
 } oct_step;
@@ -95,6 +122,14 @@ typedef struct oct_exec {
     oct_storage out_storage;
     /* Bit i: in[i] may be codes (OCT_STORE_U8 on a grid). Other inputs are converted to float before the step. */
     uint32_t accepts_codes;
+    /* Bit i: in[i] may be OCT_STORE_AFFINE. */
+    uint32_t accepts_affine;
+    /* Is a batch norm: may leave its output and the gradient of in[0] unmade, when the plan says so in the step. */
+    bool lazy_out, lazy_d_in;
+    /* d_out may be lazy; out->sums are filled when wanted. */
+    bool takes_lazy_gradient, makes_sums;
+    /* Wants in[0]->sums in training. */
+    bool wants_sums;
     /* Bytes for a batch; NULL = 0. threads is what oct_parallel_for will use. */
     size_t (*saved_bytes)(const oct_graph *graph, const struct oct_unit *unit, int batch, int threads);
     size_t (*scratch_bytes)(const oct_graph *graph, const struct oct_unit *unit, int batch, int threads, bool backward);

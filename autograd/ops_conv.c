@@ -6,6 +6,7 @@
 
 #include <stddef.h>
 #include <stdint.h>
+#include <string.h>
 
 #include "autograd/base/par.h"
 
@@ -131,22 +132,33 @@ static int64_t conv2d_macs(const oct_graph *graph, const oct_node *node)
 
 /* --- padded images --- */
 
-size_t oct_window_size(const oct_window *v, int height, int width, int channels)
+size_t oct_window_size(const oct_window *v, int height, int width, int channels, bool affine)
 {
-    if (v->top <= 0 && v->left <= 0 && v->bottom <= 0 && v->right <= 0) return 0;
+    if (!affine && v->top <= 0 && v->left <= 0 && v->bottom <= 0 && v->right <= 0) return 0;
     return (size_t)(height + v->top + v->bottom) * (size_t)(width + v->left + v->right) * (size_t)channels;
 }
 
-const float *oct_window_read(float *buffer, ptrdiff_t *row, const float *image, const oct_window *v,
-                             int height, int width, int channels)
+const float *oct_window_read(const oct_f32_kernels *f32, float *buffer, ptrdiff_t *row, const float *image,
+                             const oct_affine *affine, const oct_window *v, int height, int width, int channels)
 {
-    if (oct_window_size(v, height, width, channels) == 0) {
+    if (oct_window_size(v, height, width, channels, affine != NULL) == 0) {
         *row = (ptrdiff_t)width * channels;
         return image - v->top * *row - (ptrdiff_t)v->left * channels;
     }
     *row = (ptrdiff_t)(width + v->left + v->right) * channels;
-    oct_f32_pad_image(buffer, image, height, width, channels, v->top, v->left, v->bottom, v->right);
+    if (affine)
+        oct_f32_pad_affine(f32, buffer, image, affine->a, affine->b, affine->lo, affine->hi, height, width, channels, v->top,
+                           v->left, v->bottom, v->right);
+    else
+        oct_f32_pad_image(buffer, image, height, width, channels, v->top, v->left, v->bottom, v->right);
     return buffer;
+}
+
+size_t oct_conv_block_pixels(const oct_conv_geometry *g)
+{
+    enum { ELEMENTS = 96 << 10, LEAST = 64 };
+    size_t pixels = (size_t)ELEMENTS / ((size_t)g->in_c + (size_t)g->out_c);
+    return pixels < LEAST ? LEAST : pixels;
 }
 
 oct_window oct_conv_window(const oct_conv_geometry *g, int first, int last)
@@ -165,17 +177,28 @@ typedef struct forward_job {
     const oct_f32_kernels *f32;
     const oct_conv_geometry *g;
     const float *x, *w, *bias; /* w: packed, one group after the other; depthwise: as it is */
+    const oct_affine *affine;  /* of x */
     float *y, *buffers;
     size_t buffer_size, packed_group;
     size_t images;
-    int bands;       /* items per image */
-    size_t together; /* images per item when pointwise */
+    int bands;                 /* cuts of an image that one item works through, or that are items themselves */
+    int chunks;                /* of images, or of all pixels when pointwise; 0: bands are items */
+    oct_partial_sums *sums;    /* by chunk; NULL: not wanted */
 } forward_job;
 
 typedef struct forward_layout {
     float *packed, *buffers;
     size_t buffer_size, bytes;
 } forward_layout;
+
+/* Output rows of one cut of an image: what they read stays in the second-level cache. */
+static int band_rows(const oct_conv_geometry *g)
+{
+    enum { ELEMENTS = 48 << 10, LEAST = 4 };
+    int rows = ELEMENTS / (g->in_w * g->in_c * g->stride_h);
+    rows = rows < LEAST ? LEAST : rows;
+    return rows < g->out_h ? rows : g->out_h;
+}
 
 static forward_layout forward_memory(const oct_conv_geometry *g, int threads, void *scratch)
 {
@@ -185,8 +208,10 @@ static forward_layout forward_memory(const oct_conv_geometry *g, int threads, vo
     size_t packed = oct_f32_packed_size(g->group_out, g->kernel_h, g->kernel_w, g->group_in);
     if (!g->depthwise)
         layout.packed = (float *)oct_carve_take(&carve, packed * (size_t)g->groups, sizeof(float));
+    size_t size = g->pointwise ? oct_conv_block_pixels(g) * (size_t)g->in_c
+                               : oct_window_size(&window, g->in_h, g->in_w, g->in_c, true);
     /* A multiple of 16 elements keeps the buffers of two threads on different cache lines. */
-    layout.buffer_size = (oct_window_size(&window, g->in_h, g->in_w, g->in_c) + 15) & ~(size_t)15;
+    layout.buffer_size = (size + 15) & ~(size_t)15;
     layout.buffers = (float *)oct_carve_take(&carve, layout.buffer_size * sizeof(float), (size_t)threads);
     layout.bytes = carve.used;
     return layout;
@@ -235,29 +260,99 @@ static void forward_rows(const forward_job *job, float *y, const float *x, ptrdi
     }
 }
 
-static void forward_item(void *arg, int64_t item, int thread)
+static void add_sums(const forward_job *job, int64_t chunk, const float *y, size_t pixels)
+{
+    size_t at = (size_t)chunk * (size_t)job->g->out_c;
+    if (job->sums) job->f32->channel_sums(job->sums->sum + at, job->sums->square + at, y, pixels, job->g->out_c);
+}
+
+static void clear_sums(const forward_job *job, int64_t chunk)
+{
+    size_t n = (size_t)job->g->out_c, at = (size_t)chunk * n;
+    if (!job->sums) return;
+    memset(job->sums->sum + at, 0, n * sizeof(double));
+    memset(job->sums->square + at, 0, n * sizeof(double));
+}
+
+/* A chunk of the pixels of all images, block by block. */
+static void forward_pixels(void *arg, int64_t chunk, int thread)
 {
     const forward_job *job = (const forward_job *)arg;
     const oct_conv_geometry *g = job->g;
-    size_t x_image = (size_t)g->in_h * (size_t)g->in_w * (size_t)g->in_c;
-    size_t y_image = (size_t)g->out_h * (size_t)g->out_w * (size_t)g->out_c;
-    if (g->pointwise) {
-        size_t first = (size_t)item * job->together;
-        size_t images = job->images - first < job->together ? job->images - first : job->together;
-        forward_rows(job, job->y + first * y_image, job->x + first * x_image, 0, 1,
-                     (int)images * g->out_h * g->out_w);
-        return;
+    size_t pixels = job->images * (size_t)g->out_h * (size_t)g->out_w, block = oct_conv_block_pixels(g);
+    size_t end = oct_chunk_border(pixels, job->chunks, chunk + 1), inputs = (size_t)g->in_c;
+    float *buffer = job->buffers + (size_t)thread * job->buffer_size;
+    clear_sums(job, chunk);
+    for (size_t at = oct_chunk_border(pixels, job->chunks, chunk); at < end; at += block) {
+        size_t count = end - at < block ? end - at : block;
+        const float *x = job->x + at * inputs;
+        float *y = job->y + at * (size_t)g->out_c;
+        if (job->affine) {
+            job->f32->affine_clamp(buffer, x, job->affine->a, job->affine->b, NULL, count, g->in_c, job->affine->lo,
+                                   job->affine->hi);
+            x = buffer;
+        }
+        forward_rows(job, y, x, 0, 1, (int)count);
+        add_sums(job, chunk, y, count);
     }
-    size_t image = (size_t)item / (size_t)job->bands;
-    int band = (int)(item % job->bands);
+}
+
+static void forward_band(const forward_job *job, size_t image, int band, int64_t chunk, int thread)
+{
+    const oct_conv_geometry *g = job->g;
+    size_t x_image = (size_t)g->in_h * (size_t)g->in_w * (size_t)g->in_c;
+    size_t y_row = (size_t)g->out_w * (size_t)g->out_c;
     int first = (int)oct_chunk_border((size_t)g->out_h, job->bands, band);
     int last = (int)oct_chunk_border((size_t)g->out_h, job->bands, band + 1);
     oct_window window = oct_conv_window(g, first, last);
     ptrdiff_t row;
-    const float *x = oct_window_read(job->buffers + (size_t)thread * job->buffer_size, &row,
-                                     job->x + image * x_image, &window, g->in_h, g->in_w, g->in_c);
-    float *y = job->y + image * y_image + (size_t)first * (size_t)g->out_w * (size_t)g->out_c;
+    const float *x = oct_window_read(job->f32, job->buffers + (size_t)thread * job->buffer_size, &row,
+                                     job->x + image * x_image, job->affine, &window, g->in_h, g->in_w, g->in_c);
+    float *y = job->y + (image * (size_t)g->out_h + (size_t)first) * y_row;
     forward_rows(job, y, x, row, last - first, g->out_w);
+    add_sums(job, chunk, y, (size_t)(last - first) * (size_t)g->out_w);
+}
+
+static void forward_images(void *arg, int64_t chunk, int thread)
+{
+    const forward_job *job = (const forward_job *)arg;
+    size_t last = oct_chunk_border(job->images, job->chunks, chunk + 1);
+    clear_sums(job, chunk);
+    for (size_t n = oct_chunk_border(job->images, job->chunks, chunk); n < last; n++)
+        for (int band = 0; band < job->bands; band++) forward_band(job, n, band, chunk, thread);
+}
+
+static void forward_one_band(void *arg, int64_t item, int thread)
+{
+    const forward_job *job = (const forward_job *)arg;
+    forward_band(job, (size_t)item / (size_t)job->bands, (int)(item % job->bands), 0, thread);
+}
+
+/* Cuts the work: into chunks of images or pixels, each with its sums; a small batch into bands of images, so that one
+ * image can use several threads. */
+static void run_forward(oct_step *step, forward_job *job)
+{
+    const oct_conv_geometry *g = job->g;
+    const int threads = step->ctx->threads, small = 16;
+    size_t pixels = job->images * (size_t)g->out_h * (size_t)g->out_w;
+    if (g->pointwise) {
+        size_t most = (pixels + 31) / 32; /* a linear layer does not run row by row */
+        job->chunks = most < OCT_SUM_CHUNKS ? (int)most : OCT_SUM_CHUNKS;
+    } else if (step->batch >= small) {
+        job->chunks = step->batch < OCT_SUM_CHUNKS ? step->batch : OCT_SUM_CHUNKS;
+    }
+    if (!job->chunks) {
+        job->bands = (small + step->batch - 1) / step->batch;
+        if (job->bands > g->out_h) job->bands = g->out_h;
+        oct_parallel_for(threads, (int64_t)step->batch * job->bands, forward_one_band, job);
+        return;
+    }
+    if (step->out->sums.sum && step->run->mode == OCT_TRAIN && !step->run->bn_frozen) {
+        job->sums = &step->out->sums;
+        job->sums->chunks = job->chunks;
+    }
+    job->bands = (g->out_h + band_rows(g) - 1) / band_rows(g);
+    oct_parallel_for(threads, job->chunks, g->pointwise ? forward_pixels : forward_images, job);
 }
 
 oct_status oct_conv_forward(oct_step *step, const oct_conv_geometry *g)
@@ -267,12 +362,14 @@ oct_status oct_conv_forward(oct_step *step, const oct_conv_geometry *g)
     forward_job job = {.f32 = step->f32,
                        .g = g,
                        .x = (const float *)step->in[0]->data,
+                       .affine = oct_tensor_affine(step->in[0]),
                        .w = w,
                        .bias = step->input_count > 2 ? (const float *)step->in[2]->data : NULL,
                        .y = (float *)step->out->data,
                        .buffers = layout.buffers,
                        .buffer_size = layout.buffer_size,
                        .images = (size_t)step->batch};
+    step->out->sums.chunks = 0;
     if (!g->depthwise) {
         job.packed_group = oct_f32_packed_size(g->group_out, g->kernel_h, g->kernel_w, g->group_in);
         ptrdiff_t tap = g->group_in, row = g->kernel_w * tap, output = g->kernel_h * row;
@@ -282,18 +379,7 @@ oct_status oct_conv_forward(oct_step *step, const oct_conv_geometry *g)
         }
         job.w = layout.packed;
     }
-    if (g->pointwise) {
-        /* At least 32 pixels an item, so that a linear layer does not run row by row. */
-        int pixels = g->out_h * g->out_w;
-        job.together = pixels < 32 ? (size_t)(32 / pixels) : 1;
-        oct_parallel_for(step->ctx->threads, (int64_t)((job.images + job.together - 1) / job.together),
-                         forward_item, &job);
-        return OCT_OK;
-    }
-    /* Small batches are cut within the image, so that one image can use several threads. */
-    job.bands = step->batch < 16 ? 16 / step->batch : 1;
-    if (job.bands > g->out_h) job.bands = g->out_h;
-    oct_parallel_for(step->ctx->threads, (int64_t)step->batch * job.bands, forward_item, &job);
+    run_forward(step, &job);
     return OCT_OK;
 }
 
@@ -353,6 +439,9 @@ const oct_op oct_op_conv2d = {
              .forward = forward,
              .backward = backward,
              .backward_reads = OCT_READS_INPUT(0) | OCT_READS_INPUT(1),
+             .accepts_affine = 1,
+             .takes_lazy_gradient = true,
+             .makes_sums = true,
              .scratch_bytes = scratch_bytes},
     .reference = {.forward = reference_forward, .backward = reference_backward},
 };

@@ -20,14 +20,15 @@ typedef struct backward_job {
     bool want_w, want_x;
     bool fused; /* dx runs inside the chunks */
     const float *x, *dy;
-    const oct_conv_source *source; /* makes x and finishes dy image by image; NULL = x and dy are there */
-    bool dy_ready;
-    float *x_buffers;        /* threads x x_buffer_size, with a source */
-    size_t x_buffer_size;
+    const oct_affine *affine;          /* of x; NULL = none */
+    const oct_lazy_gradient *gradient; /* dy holds dz; NULL = it is final */
+    const oct_conv_source *source;     /* makes x and dy image by image; NULL = they are there */
+    float *x_buffers, *dy_buffers;     /* threads x size, where operands must be made */
+    size_t x_buffer_size, dy_buffer_size;
     float *partial; /* chunks x partial_size: [groups][kernel_h][kernel_w][group_in][group_out rounded to 16];
                      * depthwise [kernel_h][kernel_w][channels] */
     double *bias;   /* chunks x out_c, NULL when not wanted */
-    float *buffers;
+    float *buffers; /* threads x buffer_size: a padded image */
     size_t partial_size, buffer_size;
     int chunks;
     size_t batch;
@@ -63,7 +64,13 @@ static size_t image_size(const oct_conv_geometry *g)
     return (size_t)g->in_h * (size_t)g->in_w * (size_t)g->in_c;
 }
 
-/* Images per call. Pointwise images are one row of pixels: small ones go together, a linear layer is few calls. */
+static size_t dy_size(const oct_conv_geometry *g)
+{
+    return (size_t)g->out_h * (size_t)g->out_w * (size_t)g->out_c;
+}
+
+/* Images per call of a pointwise convolution whose operands are made image by image: small ones go together, so that a
+ * linear layer is few calls. */
 static size_t images_together(const oct_conv_geometry *g)
 {
     size_t pixels = (size_t)g->out_h * (size_t)g->out_w;
@@ -77,18 +84,24 @@ static size_t backward_memory(backward_job *job, const oct_conv_geometry *g, int
     oct_carve carve = {.base = (char *)scratch};
     oct_window window = oct_conv_window(g, 0, g->out_h);
     oct_conv_dx_plan(&job->dx, g);
-    size_t x_size = oct_window_size(&window, g->in_h, g->in_w, g->in_c);
-    size_t dy_size = oct_window_size(&job->dx.window, g->out_h, g->out_w, g->out_c);
-    job->buffer_size = ((x_size > dy_size ? x_size : dy_size) + 15) & ~(size_t)15;
+    size_t x_size = oct_window_size(&window, g->in_h, g->in_w, g->in_c, !sourced);
+    size_t padded = oct_window_size(&job->dx.window, g->out_h, g->out_w, g->out_c, false);
+    size_t pixels = oct_conv_block_pixels(g), images = images_together(g);
+    if (g->pointwise) x_size = padded = 0;
+    job->buffer_size = ((x_size > padded ? x_size : padded) + 15) & ~(size_t)15;
     /* One thread's partial results do not share a cache line with another's. */
     job->partial_size = (partial_size(g) + 15) & ~(size_t)15;
     job->partial = (float *)oct_carve_take(&carve, job->partial_size * sizeof(float), (size_t)chunks);
     job->bias = (double *)oct_carve_take(&carve, (size_t)g->out_c * sizeof(double), (size_t)chunks);
     job->dx.packed = (float *)oct_carve_take(&carve, oct_conv_dx_packed_size(g), sizeof(float));
     job->buffers = (float *)oct_carve_take(&carve, job->buffer_size * sizeof(float), (size_t)threads);
-    job->x_buffer_size = (images_together(g) * image_size(g) + 15) & ~(size_t)15;
-    if (sourced)
-        job->x_buffers = (float *)oct_carve_take(&carve, job->x_buffer_size * sizeof(float), (size_t)threads);
+    bool blocks = g->pointwise && !sourced;
+    size_t x_made = blocks ? pixels * (size_t)g->in_c : sourced ? images * image_size(g) : 0;
+    size_t dy_made = blocks ? pixels * (size_t)g->out_c : images * dy_size(g);
+    job->x_buffer_size = (x_made + 15) & ~(size_t)15;
+    job->dy_buffer_size = (dy_made + 15) & ~(size_t)15;
+    job->x_buffers = (float *)oct_carve_take(&carve, job->x_buffer_size * sizeof(float), (size_t)threads);
+    job->dy_buffers = (float *)oct_carve_take(&carve, job->dy_buffer_size * sizeof(float), (size_t)threads);
     return carve.used;
 }
 
@@ -149,37 +162,87 @@ static void dw_image(const backward_job *job, float *dw, const float *x, ptrdiff
     }
 }
 
-/* x of images [first, last), made from its source where there is one; finishes their dy. */
+/* --- operands --- */
+
+/* Final dy of `pixels` pixels from pixel `first` of all images on. */
+static const float *finish_dy(const backward_job *job, size_t first, size_t pixels, int thread)
+{
+    size_t outputs = (size_t)job->g->out_c, at = first * outputs;
+    const oct_lazy_gradient *v = job->gradient;
+    if (!v) return job->dy + at;
+    float *dy = job->dy_buffers + (size_t)thread * job->dy_buffer_size;
+    if (v->mask.a)
+        job->f32->bn_masked_apply(dy, job->dy + at, v->y + at, v->mask.a, v->mask.b, v->mask.lo, v->mask.hi, v->p, v->q,
+                                  v->r, pixels, job->g->out_c, 0);
+    else
+        job->f32->bn_backward_apply(dy, job->dy + at, v->y + at, v->p, v->q, v->r, pixels, job->g->out_c, 0);
+    return dy;
+}
+
+/* dy of images [first, last). */
+static const float *images_of_dy(const backward_job *job, size_t first, size_t last, int thread)
+{
+    const oct_conv_geometry *g = job->g;
+    size_t size = dy_size(g), pixels = (size_t)g->out_h * (size_t)g->out_w;
+    if (!job->source || !job->source->make_dy) return finish_dy(job, first * pixels, (last - first) * pixels, thread);
+    float *dy = job->dy_buffers + (size_t)thread * job->dy_buffer_size;
+    for (size_t n = first; n < last; n++) job->source->make_dy(job->source->arg, dy + (n - first) * size, n);
+    return dy;
+}
+
+/* x of images [first, last), without the affine. */
 static const float *images_of_x(const backward_job *job, size_t first, size_t last, int thread)
 {
     size_t size = image_size(job->g);
     if (!job->source) return job->x + first * size;
     float *x = job->x_buffers + (size_t)thread * job->x_buffer_size;
-    for (size_t n = first; n < last; n++) {
-        if (!job->dy_ready) job->source->finish_dy(job->source->arg, n);
-        if (job->want_w) job->source->make_x(job->source->arg, x + (n - first) * size, n);
-    }
+    for (size_t n = first; n < last; n++) job->source->make_x(job->source->arg, x + (n - first) * size, n);
     return x;
 }
 
-/* Images [first, last): their share of the weight gradient, of the bias gradient, and their dx. */
+/* --- the batch --- */
+
+/* Images [first, last): their share of the weight gradient, of the bias gradient, and their dx. Only pointwise there is
+ * more than one. */
 static void backward_images(const backward_job *job, size_t first, size_t last, float *dw, double *bias, int thread)
 {
     const oct_conv_geometry *g = job->g;
     float *buffer = job->buffers + (size_t)thread * job->buffer_size;
-    size_t y_pixels = (size_t)g->out_h * (size_t)g->out_w;
-    const float *x = images_of_x(job, first, last, thread);
-    const float *dy = job->dy + first * y_pixels * (size_t)g->out_c;
-    if (bias) job->f32->channel_sum(bias, dy, (last - first) * y_pixels, g->out_c);
+    size_t pixels = (size_t)g->out_h * (size_t)g->out_w, count = (last - first) * pixels;
+    const float *dy = images_of_dy(job, first, last, thread);
+    if (bias) job->f32->channel_sum(bias, dy, count, g->out_c);
+    const float *x = dw ? images_of_x(job, first, last, thread) : NULL;
     if (dw && g->pointwise) {
-        dw_image(job, dw, x, 0, dy, 1, (int)((last - first) * y_pixels));
+        dw_image(job, dw, x, 0, dy, 1, (int)count);
     } else if (dw) {
         oct_window window = oct_conv_window(g, 0, g->out_h);
         ptrdiff_t row;
-        const float *padded = oct_window_read(buffer, &row, x, &window, g->in_h, g->in_w, g->in_c);
+        const float *padded =
+            oct_window_read(job->f32, buffer, &row, x, job->affine, &window, g->in_h, g->in_w, g->in_c);
         dw_image(job, dw, padded, row, dy, g->out_h, g->out_w);
     }
-    if (job->want_x && job->fused) oct_conv_dx_images(&job->dx, first, last, buffer);
+    if (!job->want_x || !job->fused) return;
+    if (g->pointwise)
+        oct_conv_dx_pixels(&job->dx, first * pixels, count, dy);
+    else
+        oct_conv_dx_image(&job->dx, first, dy, buffer);
+}
+
+/* Pointwise, operands in memory: pixels [first, first + count) of all images. */
+static void backward_pixels(const backward_job *job, size_t first, size_t count, float *dw, double *bias, int thread)
+{
+    const oct_conv_geometry *g = job->g;
+    const float *dy = finish_dy(job, first, count, thread);
+    if (bias) job->f32->channel_sum(bias, dy, count, g->out_c);
+    const float *x = job->x + first * (size_t)g->in_c;
+    if (dw && job->affine) {
+        float *made = job->x_buffers + (size_t)thread * job->x_buffer_size;
+        job->f32->affine_clamp(made, x, job->affine->a, job->affine->b, NULL, count, g->in_c, job->affine->lo,
+                               job->affine->hi);
+        x = made;
+    }
+    if (dw) dw_image(job, dw, x, 0, dy, 1, (int)count);
+    if (job->want_x && job->fused) oct_conv_dx_pixels(&job->dx, first, count, dy);
 }
 
 static void backward_chunk(void *arg, int64_t chunk, int thread)
@@ -190,21 +253,39 @@ static void backward_chunk(void *arg, int64_t chunk, int thread)
     double *bias = job->bias ? job->bias + (size_t)chunk * (size_t)g->out_c : NULL;
     if (dw) memset(dw, 0, job->partial_size * sizeof *dw);
     if (bias) memset(bias, 0, (size_t)g->out_c * sizeof *bias);
-    size_t first = oct_chunk_border(job->batch, job->chunks, chunk);
-    size_t last = oct_chunk_border(job->batch, job->chunks, chunk + 1);
-    size_t together = images_together(g);
-    for (size_t n = first; n < last; n += together) {
-        backward_images(job, n, n + together < last ? n + together : last, dw, bias, thread);
+    bool blocks = g->pointwise && !job->source;
+    size_t count = job->batch * (blocks ? (size_t)g->out_h * (size_t)g->out_w : 1);
+    size_t step = blocks ? oct_conv_block_pixels(g) : images_together(g);
+    size_t last = oct_chunk_border(count, job->chunks, chunk + 1);
+    for (size_t n = oct_chunk_border(count, job->chunks, chunk); n < last; n += step) {
+        size_t end = n + step < last ? n + step : last;
+        if (blocks)
+            backward_pixels(job, n, end - n, dw, bias, thread);
+        else
+            backward_images(job, n, end, dw, bias, thread);
     }
 }
 
+/* dx by itself. */
 static void dx_item(void *arg, int64_t item, int thread)
 {
     const backward_job *job = (const backward_job *)arg;
-    size_t together = images_together(job->g), first = (size_t)item * together;
+    const oct_conv_geometry *g = job->g;
+    size_t together = images_together(g), first = (size_t)item * together;
     size_t last = first + together < job->batch ? first + together : job->batch;
-    for (size_t n = first; job->source && n < last; n++) job->source->finish_dy(job->source->arg, n);
-    oct_conv_dx_images(&job->dx, first, last, job->buffers + (size_t)thread * job->buffer_size);
+    size_t pixels = (size_t)g->out_h * (size_t)g->out_w, block = oct_conv_block_pixels(g);
+    if (!g->pointwise || job->source) {
+        const float *dy = images_of_dy(job, first, last, thread);
+        if (g->pointwise)
+            oct_conv_dx_pixels(&job->dx, first * pixels, (last - first) * pixels, dy);
+        else
+            oct_conv_dx_image(&job->dx, first, dy, job->buffers + (size_t)thread * job->buffer_size);
+        return;
+    }
+    for (size_t at = first * pixels; at < last * pixels; at += block) {
+        size_t count = last * pixels - at < block ? last * pixels - at : block;
+        oct_conv_dx_pixels(&job->dx, at, count, finish_dy(job, at, count, thread));
+    }
 }
 
 /* --- from partial weight gradients to the parameter's layout --- */
@@ -265,6 +346,8 @@ oct_status oct_conv_backward(oct_step *step, const oct_conv_geometry *g, const o
                         .dy = (const float *)step->d_out->data,
                         .batch = (size_t)step->batch,
                         .source = source,
+                        .affine = source ? NULL : oct_tensor_affine(step->in[0]),
+                        .gradient = source ? NULL : step->d_out->gradient,
                         .want_x = step->d_in[0] != NULL,
                         .want_w = step->d_in[1] != NULL,
                         .chunks = chunk_count(g, step->batch)};
@@ -274,7 +357,6 @@ oct_status oct_conv_backward(oct_step *step, const oct_conv_geometry *g, const o
     if (job.want_x) {
         job.dx.f32 = step->f32;
         job.dx.dx = (float *)step->d_in[0]->data;
-        job.dx.dy = job.dy;
         job.dx.accumulate = step->accumulate[0];
         oct_conv_dx_pack(&job.dx, (const float *)step->in[1]->data);
     }
@@ -284,7 +366,6 @@ oct_status oct_conv_backward(oct_step *step, const oct_conv_geometry *g, const o
     if (job.want_x && !job.fused) {
         size_t together = images_together(g);
         oct_parallel_for(threads, (int64_t)((job.batch + together - 1) / together), dx_item, &job);
-        job.dy_ready = true;
     }
     if (sums) oct_parallel_for(threads, job.chunks, backward_chunk, &job);
     if (job.want_w) {

@@ -192,17 +192,16 @@ static void phase_run(const oct_conv_dx *job, float *dx, const float *dy, ptrdif
     }
 }
 
-static void dx_image(const oct_conv_dx *job, size_t n, float *buffer)
+void oct_conv_dx_image(const oct_conv_dx *job, size_t n, const float *from, float *buffer)
 {
     const oct_conv_geometry *g = job->g;
     size_t dx_size = (size_t)g->in_h * (size_t)g->in_w * (size_t)g->in_c;
-    size_t dy_size = (size_t)g->out_h * (size_t)g->out_w * (size_t)g->out_c;
     axis axes[2] = {axis_h(g), axis_w(g)};
     float *dx = job->dx + n * dx_size;
     if (job->some_untouched && !job->accumulate) memset(dx, 0, dx_size * sizeof *dx);
     ptrdiff_t dy_row;
     const float *dy =
-        oct_window_read(buffer, &dy_row, job->dy + n * dy_size, &job->window, g->out_h, g->out_w, g->out_c);
+        oct_window_read(job->f32, buffer, &dy_row, from, NULL, &job->window, g->out_h, g->out_w, g->out_c);
     const float *packed = job->packed;
     for (int a = 0; a < phase_count(&axes[0]); a++) {
         phase h = phase_make(&axes[0], a);
@@ -218,17 +217,10 @@ static void dx_image(const oct_conv_dx *job, size_t n, float *buffer)
     }
 }
 
-void oct_conv_dx_images(const oct_conv_dx *job, size_t first, size_t last, float *buffer)
+void oct_conv_dx_pixels(const oct_conv_dx *job, size_t first, size_t count, const float *dy)
 {
-    const oct_conv_geometry *g = job->g;
-    if (!g->pointwise) {
-        for (size_t n = first; n < last; n++) dx_image(job, n, buffer);
-        return;
-    }
-    size_t pixels = (size_t)g->in_h * (size_t)g->in_w;
     phase one = {.taps = 1, .tap_step = 1, .reach = 1, .pixels = 1};
     phase row = one;
-    row.pixels = (int)((last - first) * pixels);
-    phase_run(job, job->dx + first * pixels * (size_t)g->in_c, job->dy + first * pixels * (size_t)g->out_c, 0,
-              job->packed, &one, &row);
+    row.pixels = (int)count;
+    phase_run(job, job->dx + first * (size_t)job->g->in_c, dy, 0, job->packed, &one, &row);
 }

@@ -45,11 +45,18 @@ typedef struct oct_window {
     int top, left, bottom, right;
 } oct_window;
 /* Elements of the buffer that oct_window_read needs; 0 when the image can be read where it is. */
-size_t oct_window_size(const oct_window *window, int height, int width, int channels);
+size_t oct_window_size(const oct_window *window, int height, int width, int channels, bool affine);
 /* First element of the window and its row stride: in the image itself when there is nothing to pad, else in
- * `buffer`, which is filled. */
-const float *oct_window_read(float *buffer, ptrdiff_t *row, const float *image, const oct_window *window,
-                             int height, int width, int channels);
+ * `buffer`, which is filled. affine not NULL: of every element (exec->accepts_affine). */
+const float *oct_window_read(const oct_f32_kernels *f32, float *buffer, ptrdiff_t *row, const float *image,
+                             const oct_affine *affine, const oct_window *window, int height, int width, int channels);
+/* The affine that readers of the tensor apply, NULL = none. */
+static inline const oct_affine *oct_tensor_affine(const oct_tensor *t)
+{
+    return t->storage == OCT_STORE_AFFINE ? &t->affine : NULL;
+}
+/* Pixels of a pointwise convolution that go together, so that what they read and write stays in the cache. */
+size_t oct_conv_block_pixels(const oct_conv_geometry *g);
 /* Window of x that output rows [first, last) read. */
 oct_window oct_conv_window(const oct_conv_geometry *g, int first, int last);
 
@@ -61,7 +68,6 @@ typedef struct oct_conv_dx {
     oct_window window;   /* of dy: what all phases together read */
     bool some_untouched; /* there are pixels of x that no output reads: their gradient is 0 */
     int accumulate;
-    const float *dy;
     float *dx;
     float *packed; /* oct_conv_dx_packed_size elements, 64-byte aligned */
 } oct_conv_dx;
@@ -69,8 +75,10 @@ size_t oct_conv_dx_packed_size(const oct_conv_geometry *g);
 /* Fills window and some_untouched; the other fields are the caller's. */
 void oct_conv_dx_plan(oct_conv_dx *job, const oct_conv_geometry *g);
 void oct_conv_dx_pack(const oct_conv_dx *job, const float *w);
-/* Images [first, last). buffer: oct_window_size(window, out_h, out_w, out_c) elements, one per thread. */
-void oct_conv_dx_images(const oct_conv_dx *job, size_t first, size_t last, float *buffer);
+/* Image n from its dy. buffer: oct_window_size(window, out_h, out_w, out_c, false) elements, one per thread. */
+void oct_conv_dx_image(const oct_conv_dx *job, size_t n, const float *dy, float *buffer);
+/* Pointwise: pixels [first, first + count) of all images, dy from the first on. */
+void oct_conv_dx_pixels(const oct_conv_dx *job, size_t first, size_t count, const float *dy);
 
 /* Double-precision convolution for the reference executor (ops_conv_reference.c). */
 oct_status oct_conv_reference_forward(oct_ref *ref, const oct_conv_geometry *g);

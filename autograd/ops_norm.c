@@ -48,6 +48,31 @@ static oct_status batch_norm_infer(const oct_graph *graph, oct_node *node)
 /* --- execution --- */
 
 /* What the passes over rows see. */
+/* What forward keeps for backward, and for the readers of what it leaves unmade. */
+typedef struct bn_saved {
+    oct_lazy_gradient *gradient;
+    double *mean, *inverse;   /* 1/sqrt(var + eps) */
+    float *a, *b, *p, *q, *r; /* y = x*a + b; dx = dz*p + x*q + r */
+} bn_saved;
+
+static size_t bn_saved_place(bn_saved *saved, int channels, void *base)
+{
+    oct_carve carve = {.base = (char *)base};
+    size_t n = (size_t)channels;
+    saved->gradient = (oct_lazy_gradient *)oct_carve_take(&carve, 1, sizeof *saved->gradient);
+    saved->mean = (double *)oct_carve_take(&carve, n, sizeof(double));
+    saved->inverse = (double *)oct_carve_take(&carve, n, sizeof(double));
+    float **arrays[] = {&saved->a, &saved->b, &saved->p, &saved->q, &saved->r};
+    for (int i = 0; i < 5; i++) *arrays[i] = (float *)oct_carve_take(&carve, n, sizeof(float));
+    return carve.used;
+}
+
+size_t oct_bn_saved(int channels)
+{
+    bn_saved saved;
+    return bn_saved_place(&saved, channels, NULL);
+}
+
 typedef struct bn_job {
     const oct_f32_kernels *f32;
     size_t rows;
@@ -55,26 +80,23 @@ typedef struct bn_job {
     const float *x, *residual, *y_mask;
     float *y, *dy, *dz, *dx, *d_residual;
     double *sum, *dot; /* chunks x channels; dot doubles as the sum of squares */
-    float *a, *b, *c;  /* per channel */
+    float *a, *b;      /* per channel, when nothing is saved */
+    float *mean;       /* per channel, rounded */
     float lo, hi;
-    int accumulate;
+    int accumulate, accumulate_residual;
+    bool mask_from_x;  /* the output was left unmade: the mask comes from x and the saved coefficients */
+    bn_saved saved;
 } bn_job;
 
-size_t oct_bn_saved(int channels)
-{
-    return 2 * (size_t)channels * sizeof(double);
-}
-
-/* Forward: a, b; backward: a, b, c. */
 static size_t bn_memory(bn_job *job, int channels, bool backward, void *scratch)
 {
     oct_carve carve = {.base = (char *)scratch};
     size_t n = (size_t)channels;
     job->sum = (double *)oct_carve_take(&carve, n * sizeof(double), BN_CHUNKS);
     job->dot = (double *)oct_carve_take(&carve, n * sizeof(double), BN_CHUNKS);
-    job->a = (float *)oct_carve_take(&carve, n, sizeof(float));
-    job->b = (float *)oct_carve_take(&carve, n, sizeof(float));
-    if (backward) job->c = (float *)oct_carve_take(&carve, n, sizeof(float));
+    job->a = (float *)oct_carve_take(&carve, backward ? 0 : n, sizeof(float));
+    job->b = (float *)oct_carve_take(&carve, backward ? 0 : n, sizeof(float));
+    job->mean = (float *)oct_carve_take(&carve, backward ? n : 0, sizeof(float));
     return carve.used;
 }
 
@@ -94,6 +116,7 @@ static bn_job bn_job_make(oct_step *step, const oct_bn_task *task, bool backward
     bn_memory(&job, job.channels, backward, step->scratch);
     job.rows = oct_node_elements(task->bn, step->batch) / (size_t)job.channels;
     job.chunks = job.rows < BN_CHUNKS ? (int)job.rows : BN_CHUNKS;
+    if (step->saved) bn_saved_place(&job.saved, job.channels, step->saved);
     return job;
 }
 
@@ -166,10 +189,21 @@ oct_status oct_bn_forward(oct_step *step, const oct_bn_task *task)
             "use a larger batch or freeze batch norm",
             step->batch);
     }
-    if (live) oct_parallel_for(step->ctx->threads, job.chunks, sums_chunk, &job);
+    const oct_partial_sums *ready = &step->in[BN_X]->sums;
+    int chunks = job.chunks;
+    if (live && ready->chunks) { /* the convolution took them along */
+        job.sum = ready->sum;
+        job.dot = ready->square;
+        job.chunks = ready->chunks;
+    } else if (live) {
+        oct_parallel_for(step->ctx->threads, job.chunks, sums_chunk, &job);
+    }
     const float *gamma = (const float *)step->in[BN_GAMMA]->data,
                 *beta = (const float *)step->in[BN_BETA]->data;
-    double *saved = step->run->mode == OCT_TRAIN ? (double *)step->saved : NULL;
+    if (step->saved) {
+        job.a = job.saved.a;
+        job.b = job.saved.b;
+    }
     size_t channels = (size_t)job.channels;
     for (size_t c = 0; c < channels; c++) {
         double mean = (double)((const float *)step->in[BN_MEAN]->data)[c];
@@ -179,11 +213,16 @@ oct_status oct_bn_forward(oct_step *step, const oct_bn_task *task)
         double a = (double)gamma[c] * r;
         job.a[c] = (float)a;
         job.b[c] = (float)((double)beta[c] - mean * a);
-        if (saved) {
-            saved[c] = mean;
-            saved[channels + c] = r;
+        if (step->saved) {
+            job.saved.mean[c] = mean;
+            job.saved.inverse[c] = r;
         }
     }
+    if (step->lazy_out) {
+        step->out->affine = (oct_affine){job.a, job.b, job.lo, job.hi};
+        return OCT_OK;
+    }
+    job.chunks = chunks;
     job.y = (float *)step->out->data;
     job.residual = task->residual >= 0 ? (const float *)step->in[task->residual]->data : NULL;
     oct_parallel_for(step->ctx->threads, job.chunks, apply_chunk, &job);
@@ -204,12 +243,16 @@ static void backward_sums_chunk(void *arg, int64_t chunk, int thread)
     size_t block = job->d_residual ? BN_BLOCK / n + 1 : last - first;
     for (size_t row = first; row < last; row += block) {
         size_t rows = last - row < block ? last - row : block, at = row * n;
+        if (job->mask_from_x) {
+            job->f32->bn_masked_sums(sum, dot, job->dy + at, job->x + at, job->saved.a, job->saved.b, job->lo, job->hi,
+                                     job->mean, rows, job->channels);
+            continue;
+        }
         job->f32->bn_backward_sums(sum, dot, job->dz + at, job->dy + at,
                                    job->y_mask ? job->y_mask + at : NULL, job->lo, job->hi, job->x + at,
-                                   job->a, rows, job->channels);
-        if (job->d_residual) {
-            job->f32->add(job->d_residual + at, job->d_residual + at, job->dz + at, rows * n);
-        }
+                                   job->mean, rows, job->channels);
+        if (job->d_residual)
+            oct_copy_or_add(job->f32, job->d_residual + at, job->dz + at, rows * n, job->accumulate_residual);
     }
 }
 
@@ -220,8 +263,13 @@ static void backward_apply_chunk(void *arg, int64_t chunk, int thread)
     size_t first = oct_chunk_border(job->rows, job->chunks, chunk);
     size_t rows = oct_chunk_border(job->rows, job->chunks, chunk + 1) - first,
            at = first * (size_t)job->channels;
-    job->f32->bn_backward_apply(job->dx + at, job->dz + at, job->x + at, job->a, job->b, job->c, rows,
-                                job->channels, job->accumulate);
+    const bn_saved *v = &job->saved;
+    if (job->mask_from_x)
+        job->f32->bn_masked_apply(job->dx + at, job->dy + at, job->x + at, v->a, v->b, job->lo, job->hi, v->p, v->q, v->r,
+                                  rows, job->channels, job->accumulate);
+    else
+        job->f32->bn_backward_apply(job->dx + at, job->dz + at, job->x + at, v->p, v->q, v->r, rows, job->channels,
+                                    job->accumulate);
 }
 
 static void add_gradient(oct_step *step, int i, size_t c, double value)
@@ -231,46 +279,58 @@ static void add_gradient(oct_step *step, int i, size_t c, double value)
     *d = step->accumulate[i] ? *d + (float)value : (float)value;
 }
 
-/* From sums to the gradients of gamma and beta and to the coefficients of dx = dz*a + x*b + c:
+/* From sums to the gradients of gamma and beta and to the coefficients of dx = dz*p + x*q + r:
  *   dx = gamma*r*(dz - mean(dz) - xhat*mean(dz*xhat)),  xhat = (x - mean)*r;  statistics that are frozen:
  * gamma*r*dz */
 static void backward_coefficients(oct_step *step, bn_job *job, bool live)
 {
-    const double *saved = (const double *)step->saved;
     const float *gamma = (const float *)step->in[BN_GAMMA]->data;
-    size_t channels = (size_t)job->channels;
     double m = (double)job->rows;
-    for (size_t c = 0; c < channels; c++) {
-        double mean = saved[c], r = saved[channels + c], sum = combined(job, job->sum, c);
+    for (size_t c = 0; c < (size_t)job->channels; c++) {
+        double mean = job->saved.mean[c], r = job->saved.inverse[c], sum = combined(job, job->sum, c);
         /* The kernel subtracted the mean rounded to float. */
-        double dot = (combined(job, job->dot, c) + ((double)job->a[c] - mean) * sum) * r;
+        double dot = (combined(job, job->dot, c) + ((double)job->mean[c] - mean) * sum) * r;
         double a = (double)gamma[c] * r, b = live ? -a * r * dot / m : 0.0;
-        job->a[c] = (float)a;
-        job->b[c] = (float)b;
-        job->c[c] = live ? (float)(-a * sum / m - b * mean) : 0.0f;
+        job->saved.p[c] = (float)a;
+        job->saved.q[c] = (float)b;
+        job->saved.r[c] = live ? (float)(-a * sum / m - b * mean) : 0.0f;
         add_gradient(step, BN_GAMMA, c, dot);
         add_gradient(step, BN_BETA, c, sum);
     }
 }
 
+/* Where dz goes. It is also the gradient of the residual: it is made there when it can be, and copied or added when it
+ * must also stay for the convolution, or the residual's gradient has other parts. */
+static void place_dz(oct_step *step, const oct_bn_task *task, bn_job *job)
+{
+    job->dz = job->dy;
+    if (task->residual < 0 || !step->d_in[task->residual]) return;
+    float *d = (float *)step->d_in[task->residual]->data;
+    if (!step->lazy_d_in && !step->accumulate[task->residual]) {
+        job->dz = d;
+        return;
+    }
+    job->d_residual = d;
+    job->accumulate_residual = step->accumulate[task->residual];
+}
+
 oct_status oct_bn_backward(oct_step *step, const oct_bn_task *task)
 {
     bn_job job = bn_job_make(step, task, true);
-    const double *saved = (const double *)step->saved;
-    for (int c = 0; c < job.channels; c++) job.a[c] = (float)saved[c];
+    for (int c = 0; c < job.channels; c++) job.mean[c] = (float)job.saved.mean[c];
     job.dy = (float *)step->d_out->data;
-    job.y_mask = task->masked ? (const float *)step->out->data : NULL;
-    job.dz = job.dy;
-    if (task->residual >= 0 && step->d_in[task->residual]) {
-        float *d = (float *)step->d_in[task->residual]->data;
-        if (step->accumulate[task->residual])
-            job.d_residual = d;
-        else
-            job.dz = d;
-    }
+    job.mask_from_x = step->lazy_out;
+    job.y_mask = task->masked && !step->lazy_out ? (const float *)step->out->data : NULL;
+    place_dz(step, task, &job);
     oct_parallel_for(step->ctx->threads, job.chunks, backward_sums_chunk, &job);
     backward_coefficients(step, &job, uses_batch_statistics(step->run));
     if (!step->d_in[BN_X]) return OCT_OK;
+    if (step->lazy_d_in) {
+        *job.saved.gradient = (oct_lazy_gradient){.y = job.x, .p = job.saved.p, .q = job.saved.q, .r = job.saved.r};
+        if (job.mask_from_x) job.saved.gradient->mask = (oct_affine){job.saved.a, job.saved.b, job.lo, job.hi};
+        step->d_in[BN_X]->gradient = job.saved.gradient;
+        return OCT_OK;
+    }
     job.dx = (float *)step->d_in[BN_X]->data;
     job.accumulate = step->accumulate[BN_X];
     oct_parallel_for(step->ctx->threads, job.chunks, backward_apply_chunk, &job);
@@ -408,6 +468,9 @@ const oct_op oct_op_batch_norm = {
              .backward_reads = OCT_READS_INPUT(BN_X) | OCT_READS_INPUT(BN_GAMMA),
              .inplace = true,
              .inplace_backward = true,
+             .lazy_out = true,
+             .lazy_d_in = true,
+             .wants_sums = true,
              .saved_bytes = saved_bytes,
              .scratch_bytes = scratch_bytes},
     .reference = {.forward = reference_forward, .backward = reference_backward},

@@ -6,7 +6,6 @@
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
-#include <time.h>
 
 #include "autograd/base/memory.h"
 #include "autograd/base/par.h"
@@ -152,7 +151,7 @@ void oct_plan_destroy(oct_plan *plan)
     oct_free(plan->blocks);
     oct_free(plan->arena);
     oct_free(plan->gradients);
-    oct_free(plan->times);
+    oct_stopwatch_destroy(plan->profile);
     oct_free(plan);
 }
 
@@ -174,13 +173,6 @@ void oct_plan_bind(oct_plan *plan, oct_value input, const void *data)
     const oct_node *n = oct_graph_node(plan->graph, input);
     /* Steps never write their inputs; the tensor type is shared with outputs, hence the cast. */
     if (n && n->kind == OCT_NODE_INPUT) plan->leaves[n->id].data = (void *)(uintptr_t)data;
-}
-
-static double now_seconds(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
 }
 
 typedef struct decode_job {
@@ -248,11 +240,12 @@ oct_status oct_plan_forward(oct_plan *plan, const oct_run *run, int batch)
     OCT_TRY(check_inputs(plan));
     plan->run = *run;
     plan->last_batch = 0;
+    oct_stopwatch_next_run(plan);
     if (plan->reference) OCT_TRY(oct_plan_reference_forward(plan, batch));
     for (int i = 0; i < plan->unit_count; i++) {
-        double start = plan->times ? now_seconds() : 0;
+        double start = oct_stopwatch_now(plan);
         OCT_TRY(run_forward(plan, &plan->units[i], batch));
-        if (plan->times) plan->times[i].forward += now_seconds() - start;
+        oct_stopwatch_add(plan, i, false, start);
     }
     plan->last_batch = run->mode == OCT_TRAIN ? batch : 0;
     return OCT_OK;
@@ -278,9 +271,9 @@ oct_status oct_plan_backward(oct_plan *plan, float scale)
         return oct_fail(&plan->ctx->error, OCT_ERR_STATE, "backward: '%s' depends on no parameter", loss->step.node->name);
     *(float *)loss->d_out.data = scale;
     for (int i = plan->unit_count - 1; i >= 0; i--) {
-        double start = plan->times ? now_seconds() : 0;
+        double start = oct_stopwatch_now(plan);
         OCT_TRY(run_backward(plan, &plan->units[i]));
-        if (plan->times) plan->times[i].backward += now_seconds() - start;
+        oct_stopwatch_add(plan, i, true, start);
     }
     return OCT_OK;
 }
@@ -306,32 +299,25 @@ void oct_plan_observe(oct_plan *plan, oct_plan_observer *observer, void *user)
     plan->observer_user = user;
 }
 
-static int64_t unit_macs(const oct_plan *plan, const oct_planned *u)
-{
-    int64_t macs = 0;
-    for (int i = 0; i < u->unit.node_count; i++) {
-        if (u->unit.nodes[i] < 0) continue;
-        const oct_node *n = plan->graph->nodes[u->unit.nodes[i]];
-        if (n->op->macs) macs += n->op->macs(plan->graph, n);
-    }
-    return macs;
-}
-
 oct_plan_info oct_plan_describe(const oct_plan *plan)
 {
     oct_plan_info info = {.unit_count = plan->unit_count,
                           .arena_bytes = plan->arena_bytes,
                           .activation_bytes = plan->activation_bytes,
                           .gradient_bytes = plan->gradients ? plan->graph->params.count * sizeof(float) : 0};
-    for (int i = 0; i < plan->unit_count; i++) info.macs += unit_macs(plan, &plan->units[i]);
-    info.macs *= plan->options.batch;
+    for (int i = 0; i < plan->unit_count; i++) {
+        oct_unit_time work = oct_unit_work(plan, &plan->units[i]);
+        info.macs += work.macs * plan->options.batch;
+        if (work.on_codes) info.code_macs += work.macs * plan->options.batch;
+        info.backward_macs += work.backward_macs * plan->options.batch;
+    }
     return info;
 }
 
 void oct_plan_print(const oct_plan *plan, void (*line)(void *user, const char *text), void *user)
 {
     char text[512], shape[OCT_SHAPE_TEXT];
-    static const char *const storages[] = {[OCT_STORE_F32] = "f32", [OCT_STORE_U8] = "u8", [OCT_STORE_I32] = "i32"};
+    static const char *const storages[] = {[OCT_STORE_F32] = "f32", [OCT_STORE_U8] = "u8", [OCT_STORE_I32] = "i32", [OCT_STORE_AFFINE] = "lazy"};
     snprintf(text, sizeof text, "%-28s %-24s %-16s %-4s %12s %14s", "output", "step", "shape", "type", "bytes",
              "MACs/sample");
     line(user, text);
@@ -340,7 +326,7 @@ void oct_plan_print(const oct_plan *plan, void (*line)(void *user, const char *t
         const oct_block *b = &plan->blocks[u->memory.out];
         snprintf(text, sizeof text, "%-28s %-24s %-16s %-4s %12zu %14" PRId64, u->step.node->name, u->unit.exec->name,
                  oct_shape_text(shape, &u->step.node->shape), storages[u->out.storage],
-                 b->root == u->memory.out ? b->bytes : 0, unit_macs(plan, u));
+                 b->root == u->memory.out ? b->bytes : 0, oct_unit_work(plan, u).macs);
         line(user, text);
     }
     oct_plan_info info = oct_plan_describe(plan);
@@ -348,20 +334,4 @@ void oct_plan_print(const oct_plan *plan, void (*line)(void *user, const char *t
              info.unit_count, plan->options.batch, plan->f32.level, info.arena_bytes, info.activation_bytes,
              info.gradient_bytes);
     line(user, text);
-}
-
-void oct_plan_profile(oct_plan *plan, bool on)
-{
-    oct_free(plan->times);
-    plan->times = on ? oct_calloc((size_t)plan->unit_count, sizeof *plan->times) : NULL;
-    for (int i = 0; plan->times && i < plan->unit_count; i++) {
-        plan->times[i].node = plan->units[i].step.node;
-        plan->times[i].step = plan->units[i].unit.exec->name;
-    }
-}
-
-const oct_unit_time *oct_plan_times(const oct_plan *plan, int *count)
-{
-    *count = plan->times ? plan->unit_count : 0;
-    return plan->times;
 }

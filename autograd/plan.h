@@ -73,18 +73,32 @@ typedef struct oct_plan_info {
     size_t activation_bytes; /* of that, the peak of what forward keeps for backward (outputs and saved) */
     size_t gradient_bytes;   /* flat parameter gradients */
     int64_t macs;            /* multiply-accumulates of one forward pass over a full batch */
+    int64_t code_macs;       /* of these, the ones that read 8-bit codes: integer arithmetic */
+    int64_t backward_macs;   /* of one backward pass, see oct_unit_time; 0 for OCT_EVAL plans */
 } oct_plan_info;
 oct_plan_info oct_plan_describe(const oct_plan *plan);
 /* One line per unit (name, step, shape, bytes, MACs), then the totals, through `line`. */
 void oct_plan_print(const oct_plan *plan, void (*line)(void *user, const char *text), void *user);
 
-/* Per-unit time of the last runs, in seconds, for bench; forward and backward are summed since oct_plan_profile(true). */
+/* Time and work of one unit. MACs come from the nodes' oct_op.macs. Backward counts as many again for each of a node's
+ * operands (inputs 0 and 1: x and w of a convolution) that wants a gradient: none for the image under the first layer,
+ * none where nothing is trained. */
 typedef struct oct_unit_time {
-    const oct_node *node;
-    const char *step;
-    double forward, backward;
+    const oct_node *node;      /* its output */
+    const oct_node *main;      /* the member with the most MACs; NULL when no member has any */
+    const char *step;          /* exec->name */
+    double forward, backward;  /* seconds: medians over the remembered runs; 0 where nothing has run */
+    int64_t macs, backward_macs; /* of one sample */
+    bool on_codes;             /* forward reads 8-bit codes of another unit: its MACs are integer ones */
+    size_t bytes;              /* that forward must at least move for a full batch: each input (parameters too) read
+                                * once, the output written once; 0 for views */
 } oct_unit_time;
-void oct_plan_profile(oct_plan *plan, bool on);
+
+/* From now on the times of the last `runs` runs (1..2^20) are remembered, the older ones forgotten; 0 = off. A run is a
+ * forward and the backward that follows it, if any. Profiling costs two clock readings per unit and direction. Plans that
+ * run on the reference executor have no units and no times. */
+OCT_MUST_USE oct_status oct_plan_profile(oct_plan *plan, int runs);
+/* One entry per unit in execution order, computed now, valid until the next call of either; NULL while off. */
 const oct_unit_time *oct_plan_times(const oct_plan *plan, int *count);
 
 #endif

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause
  * What the parts of the planner share: plan.c (create, run, print), plan_units.c (grouping), plan_memory.c (lifetimes and
- * offsets), plan_reference.c (node by node in double).
+ * offsets), plan_profile.c (time and work of units), plan_reference.c (node by node in double).
  *
  * Time: inputs exist at 0, unit u runs forward at u+1 and backward at 2U-u (U units), 2U+1 is after everything. A block
  * of memory is live over a closed interval of times; blocks whose intervals meet must not overlap in the arena.
@@ -21,6 +21,7 @@ typedef struct oct_block {
 typedef struct oct_unit_memory {
     int out, d_out, saved, scratch_forward, scratch_backward;
     int decoded;      /* float copy of `out` for consumers that do not take codes */
+    int sums;         /* out.sums */
 } oct_unit_memory;
 
 typedef struct oct_planned {
@@ -57,7 +58,7 @@ struct oct_plan {
     int last_batch;          /* of the last training forward; 0 = backward is not allowed */
     oct_plan_observer *observer;
     void *observer_user;
-    oct_unit_time *times;    /* NULL while profiling is off */
+    struct oct_stopwatch *profile; /* NULL while profiling is off (plan_profile.c) */
     struct oct_reference *reference; /* runs everything instead of units when not NULL (plan_reference.c) */
     oct_tensor *reference_outputs;   /* per wanted output */
 };
@@ -68,6 +69,15 @@ OCT_MUST_USE oct_status oct_plan_reference_create(oct_plan *plan);
 void oct_plan_reference_destroy(oct_plan *plan);
 OCT_MUST_USE oct_status oct_plan_reference_forward(oct_plan *plan, int batch);
 OCT_MUST_USE oct_status oct_plan_reference_backward(oct_plan *plan, float scale);
+
+/* plan_profile.c. The work of a unit, all but the times. */
+oct_unit_time oct_unit_work(const oct_plan *plan, const oct_planned *u);
+/* A forward starts. Like the next two it does nothing while profiling is off. */
+void oct_stopwatch_next_run(oct_plan *plan);
+double oct_stopwatch_now(const oct_plan *plan);
+/* Unit `index` took from `start` until now. */
+void oct_stopwatch_add(oct_plan *plan, int index, bool backward, double start);
+void oct_stopwatch_destroy(struct oct_stopwatch *profile); /* NULL is allowed */
 
 /* plan_units.c: fills units, unit_count, unit_of. */
 OCT_MUST_USE oct_status oct_plan_make_units(oct_plan *plan);

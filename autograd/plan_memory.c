@@ -140,6 +140,58 @@ static void make_value_blocks(oct_plan *plan, int index)
     }
 }
 
+/* --- values and gradients that are not made (batch norm between convolutions) --- */
+
+static bool readers_accept_affine(const oct_plan *plan, int32_t id)
+{
+    int readers = 0;
+    for (int c = 0; c < plan->unit_count; c++)
+        for (int i = 0; i < plan->units[c].unit.input_count; i++)
+            if (plan->units[c].unit.inputs[i] == id) {
+                if (!(plan->units[c].unit.exec->accepts_affine >> i & 1)) return false;
+                readers++;
+            }
+    return readers > 0;
+}
+
+static oct_planned *producer_of_input(oct_plan *plan, const oct_planned *u)
+{
+    int producer = plan->unit_of[u->unit.inputs[0]];
+    return producer < 0 ? NULL : &plan->units[producer];
+}
+
+/* Leaves the output of a batch norm to its readers, which make it from the batch norm's input as they read it. */
+static void mark_lazy_output(oct_plan *plan, int index)
+{
+    oct_planned *u = &plan->units[index], *p = producer_of_input(plan, u);
+    if (!u->unit.exec->lazy_out || !p || p->out.storage != OCT_STORE_F32 || plan->kept[u->unit.last]) return;
+    if (!readers_accept_affine(plan, u->unit.last)) return;
+    u->step.lazy_out = true;
+    u->out.storage = OCT_STORE_AFFINE;
+}
+
+static void mark_sums(oct_plan *plan, int index)
+{
+    oct_planned *u = &plan->units[index], *p = producer_of_input(plan, u);
+    if (!is_training(plan) || !u->unit.exec->wants_sums || !p || !p->unit.exec->makes_sums) return;
+    const oct_node *n = plan->graph->nodes[p->unit.last];
+    size_t channels = (size_t)n->shape.dim[n->shape.rank - 1];
+    p->memory.sums = add_block(plan, 2 * OCT_SUM_CHUNKS * channels * sizeof(double),
+                               forward_time(plan->unit_of[p->unit.last]), forward_time(index));
+}
+
+/* Leaves the gradient of a batch norm's input to the convolution that made that input. */
+static void mark_lazy_gradient(oct_plan *plan, int index)
+{
+    oct_planned *u = &plan->units[index], *p = producer_of_input(plan, u);
+    int reader = -1;
+    if (!u->runs_backward || !u->unit.exec->lazy_d_in || !p || !p->runs_backward) return;
+    if (!p->unit.exec->takes_lazy_gradient || p->memory.d_out < 0 || p->out.storage != OCT_STORE_F32) return;
+    if (count_readers(plan, u->unit.inputs[0], &reader) != 1) return;
+    u->step.lazy_d_in = true;
+    extend_block(plan, p->memory.out, forward_time(index), backward_time(plan, plan->unit_of[p->unit.last]));
+}
+
 /* Lets a unit's output take over its first input's memory, where nobody can notice. */
 static void share_output(oct_plan *plan, int index)
 {
@@ -150,6 +202,10 @@ static void share_output(oct_plan *plan, int index)
     int producer = plan->unit_of[id], reader = -1;
     if (producer < 0) return;
     oct_planned *p = &plan->units[producer];
+    if (u->step.lazy_out) {
+        share_block(plan, u->memory.out, p->memory.out);
+        return;
+    }
     if (p->out.storage != u->out.storage || p->out.sample != u->out.sample) return;
     if (exec->view) { /* reading the same bytes under another shape never hurts */
         share_block(plan, u->memory.out, p->memory.out);
@@ -203,8 +259,14 @@ static void make_private_blocks(oct_plan *plan, int index)
     const oct_graph *g = plan->graph;
     int batch = plan->options.batch, now = forward_time(index), later = backward_time(plan, index);
     u->memory.saved = u->memory.scratch_forward = u->memory.scratch_backward = -1;
-    if (exec->saved_bytes && is_training(plan))
-        u->memory.saved = add_block(plan, exec->saved_bytes(g, &u->unit, batch, plan->threads), now, later);
+    int last = is_training(plan) ? later : now;
+    if (u->step.lazy_d_in) last = backward_time(plan, plan->unit_of[u->unit.inputs[0]]);
+    if (u->step.lazy_out) { /* the coefficients are read with the value */
+        int end = plan->blocks[block_root(plan, u->memory.out)].end;
+        if (end > last) last = end;
+    }
+    if (exec->saved_bytes && (is_training(plan) || u->step.lazy_out))
+        u->memory.saved = add_block(plan, exec->saved_bytes(g, &u->unit, batch, plan->threads), now, last);
     if (!exec->scratch_bytes) return;
     u->memory.scratch_forward =
         add_block(plan, exec->scratch_bytes(g, &u->unit, batch, plan->threads, false), now, now);
@@ -293,7 +355,13 @@ static void bind_unit(oct_plan *plan, int index, int *written)
                     .unit = &u->unit,     .node = plan->graph->nodes[u->unit.last],
                     .run = &plan->run,    .input_count = u->unit.input_count,
                     .out = &u->out,       .d_out = u->runs_backward ? &u->d_out : NULL,
-                    .saved = block_data(plan, u->memory.saved)};
+                    .saved = block_data(plan, u->memory.saved),
+                    .lazy_out = s->lazy_out, .lazy_d_in = s->lazy_d_in};
+    if (u->memory.sums >= 0) {
+        size_t channels = (size_t)s->node->shape.dim[s->node->shape.rank - 1];
+        u->out.sums.sum = block_data(plan, u->memory.sums);
+        u->out.sums.square = u->out.sums.sum + OCT_SUM_CHUNKS * channels;
+    }
     u->out.data = block_data(plan, u->memory.out);
     u->decoded.data = block_data(plan, u->memory.decoded);
     u->d_out.data = block_data(plan, u->memory.d_out);
@@ -316,7 +384,7 @@ static void bind_unit(oct_plan *plan, int index, int *written)
 
 oct_status oct_plan_make_memory(oct_plan *plan)
 {
-    const size_t per_unit = 6;
+    const size_t per_unit = 7;
     int *written = oct_calloc((size_t)plan->graph->node_count, sizeof *written);
     plan->blocks = oct_calloc((size_t)plan->unit_count * per_unit + 1, sizeof *plan->blocks);
     oct_status status = OCT_OK;
@@ -330,14 +398,20 @@ oct_status oct_plan_make_memory(oct_plan *plan)
         u->out.storage = u->unit.exec->out_storage;
         if (u->unit.exec->view && plan->unit_of[u->unit.inputs[0]] >= 0)
             u->out.storage = plan->units[plan->unit_of[u->unit.inputs[0]]].out.storage;
+        u->memory.sums = -1;
+        mark_lazy_output(plan, i);
         make_value_blocks(plan, i);
+        mark_sums(plan, i);
     }
     for (int i = 0; i < plan->unit_count; i++) share_output(plan, i);
     if (is_training(plan))
         for (int i = plan->unit_count - 1; i >= 0; i--) make_gradient_block(plan, i);
     else
         for (int i = 0; i < plan->unit_count; i++) plan->units[i].memory.d_out = -1;
-    for (int i = plan->unit_count - 1; i >= 0; i--) share_gradient(plan, i);
+    for (int i = plan->unit_count - 1; i >= 0; i--) {
+        mark_lazy_gradient(plan, i);
+        share_gradient(plan, i);
+    }
     for (int i = 0; i < plan->unit_count; i++) make_private_blocks(plan, i);
     status = place_blocks(plan);
     if (status != OCT_OK) goto done;

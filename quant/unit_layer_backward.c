@@ -87,14 +87,13 @@ static void norm_gradients(const oct_layer_job *job)
     }
 }
 
-/* g of one image, in place of dZ. */
-static void finish_dy(void *arg, size_t image)
+/* g of one image from dZ. */
+static void make_dy(void *arg, float *dy, size_t image)
 {
     const oct_layer_job *job = arg;
-    if (!job->norm || job->step->run->bn_frozen) return;
-    float *d = (float *)job->step->d_out->data + image * job->out_sample;
+    const float *d = (const float *)job->step->d_out->data + image * job->out_sample;
     const float *acc = job->acc_f32 + image * job->out_sample;
-    job->step->f32->bn_backward_apply(d, d, acc, job->p, job->q, job->r, job->out_sample / (size_t)job->outputs,
+    job->step->f32->bn_backward_apply(dy, d, acc, job->p, job->q, job->r, job->out_sample / (size_t)job->outputs,
                                       job->outputs, 0);
 }
 
@@ -127,7 +126,8 @@ static oct_status convolution_gradients(oct_layer_job *job)
     size_t count = job->weight->count;
     for (size_t i = 0; i < count; i++)
         job->w_f32[i] = ldexpf((float)job->kept.fold.codes[i], -job->kept.fold.exponent[output_of_weight(job, i)]);
-    oct_conv_source source = {finish_dy, make_x, job};
+    bool live = job->norm && !job->step->run->bn_frozen;
+    oct_conv_source source = {live ? make_dy : NULL, make_x, job};
     oct_tensor x = {.sample = job->in_sample}, w = {.data = job->w_f32, .sample = count};
     oct_tensor dw = {.data = job->dw, .sample = count};
     oct_step inner = *step;

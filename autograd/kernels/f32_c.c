@@ -146,6 +146,38 @@ static void bn_backward_apply_c(float *dx, const float *dz, const float *x, cons
     }
 }
 
+static float masked(float dy, float x, float a, float b, float lo, float hi)
+{
+    float z = x * a + b;
+    return lo < z && z < hi ? dy : 0.0f;
+}
+
+static void bn_masked_sums_c(double *sum, double *dot, const float *dy, const float *x, const float *a,
+                             const float *b, float lo, float hi, const float *mean, size_t rows, int channels)
+{
+    size_t e = 0;
+    for (size_t n = 0; n < rows; n++) {
+        for (int c = 0; c < channels; c++, e++) {
+            float d = masked(dy[e], x[e], a[c], b[c], lo, hi);
+            sum[c] += (double)d;
+            dot[c] += (double)d * ((double)x[e] - (double)mean[c]);
+        }
+    }
+}
+
+static void bn_masked_apply_c(float *dx, const float *dy, const float *x, const float *a, const float *b,
+                              float lo, float hi, const float *p, const float *q, const float *r, size_t rows,
+                              int channels, int accumulate)
+{
+    size_t e = 0;
+    for (size_t n = 0; n < rows; n++) {
+        for (int c = 0; c < channels; c++, e++) {
+            float v = (masked(dy[e], x[e], a[c], b[c], lo, hi) * p[c] + x[e] * q[c]) + r[c];
+            dx[e] = accumulate ? dx[e] + v : v;
+        }
+    }
+}
+
 static void channel_sum_c(double *sum, const float *dy, size_t rows, int channels)
 {
     for (size_t a = 0; a < rows; a++, dy += channels) {
@@ -214,6 +246,8 @@ void oct_f32_fill_c(oct_f32_kernels *table)
         .affine_clamp = affine_clamp_c,
         .bn_backward_sums = bn_backward_sums_c,
         .bn_backward_apply = bn_backward_apply_c,
+        .bn_masked_sums = bn_masked_sums_c,
+        .bn_masked_apply = bn_masked_apply_c,
         .channel_sum = channel_sum_c,
         .clamp = clamp_c,
         .add = add_c,

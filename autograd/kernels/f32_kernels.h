@@ -8,7 +8,7 @@
  *
  * Results: within a stated rounding error of the C reference, and a function of the arguments alone (the same call
  * gives the same bytes in every thread). "exact" marks kernels whose result is the same bytes on every level (a NaN may carry another
- * payload). channel_sums, channel_sum, bn_backward_sums and bn_backward_apply are exact too. Clamping is
+ * payload). channel_sums, channel_sum and the bn_ entries are exact too. Clamping is
  *   clamp(x, lo, hi) = x < lo ? lo : x > hi ? hi : x      with lo <= hi: NaN passes, and so does -0 when lo is 0.
  *
  * Convolution works on PADDED IMAGES: the caller copies the part of an NHWC image that a call reads into a buffer
@@ -93,6 +93,16 @@ typedef struct oct_f32_kernels {
     void (*bn_backward_apply)(float *dx, const float *dz, const float *x, const float *p, const float *q,
                               const float *r, size_t rows, int channels, int accumulate);
 
+    /* The same two halves when the value behind the activation was never stored: it is z = x*a[c] + b[c] (rounded as in
+     * affine_clamp), the mask is lo < z < hi, and dz is neither read back nor written:
+     *   sums:   d = mask ? dy : 0;  sum[c] += sum d, dot[c] += sum d * (x - mean[c])
+     *   apply:  d = mask ? dy : 0;  dx (+)= d*p[c] + x*q[c] + r[c]          dx may be dy when accumulate is 0. */
+    void (*bn_masked_sums)(double *sum, double *dot, const float *dy, const float *x, const float *a, const float *b,
+                           float lo, float hi, const float *mean, size_t rows, int channels);
+    void (*bn_masked_apply)(float *dx, const float *dy, const float *x, const float *a, const float *b, float lo,
+                            float hi, const float *p, const float *q, const float *r, size_t rows, int channels,
+                            int accumulate);
+
     /* sum[c] += sum over rows of dy[.][c], in double, rows ascending (gradient of a bias). */
     void (*channel_sum)(double *sum, const float *dy, size_t rows, int channels);
 
@@ -132,5 +142,9 @@ void oct_f32_pack(float *packed, const float *w, int outputs, int taps_h, int ta
  * out = [height+top+bottom][width+left+right][channels]. Borders may be negative (cropping). */
 void oct_f32_pad_image(float *out, const float *image, int height, int width, int channels, int top, int left,
                        int bottom, int right);
+/* The same with clamp(x*a[c] + b[c], lo, hi) (affine_clamp) of every copied element x. */
+void oct_f32_pad_affine(const oct_f32_kernels *table, float *out, const float *image, const float *a, const float *b,
+                        float lo, float hi, int height, int width, int channels, int top, int left, int bottom,
+                        int right);
 
 #endif

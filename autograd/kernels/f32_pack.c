@@ -32,8 +32,23 @@ void oct_f32_pack(float *packed, const float *w, int outputs, int taps_h, int ta
     }
 }
 
-void oct_f32_pad_image(float *out, const float *image, int height, int width, int channels, int top, int left,
-                       int bottom, int right)
+/* What pad_image and pad_affine share; a NULL: plain copies. */
+typedef struct pad_map {
+    const oct_f32_kernels *table;
+    const float *a, *b;
+    float lo, hi;
+} pad_map;
+
+static void pad_columns(float *out, const float *row, size_t pixels, size_t pixel, const pad_map *map)
+{
+    if (!map->a)
+        memcpy(out, row, pixels * pixel * sizeof *out);
+    else
+        map->table->affine_clamp(out, row, map->a, map->b, NULL, pixels, (int)pixel, map->lo, map->hi);
+}
+
+static void pad(float *out, const float *image, int height, int width, int channels, int top, int left,
+                int bottom, int right, const pad_map *map)
 {
     size_t pixel = (size_t)channels;
     int out_height = height + top + bottom, out_width = width + left + right;
@@ -51,12 +66,25 @@ void oct_f32_pad_image(float *out, const float *image, int height, int width, in
         } else {
             memset(out, 0, (size_t)before * pixel * sizeof *out);
             if (copied) {
-                memcpy(out + (size_t)before * pixel,
-                       image + ((size_t)source * (size_t)width + (size_t)first) * pixel,
-                       (size_t)copied * pixel * sizeof *out);
+                pad_columns(out + (size_t)before * pixel,
+                            image + ((size_t)source * (size_t)width + (size_t)first) * pixel, (size_t)copied,
+                            pixel, map);
             }
             memset(out + (size_t)(before + copied) * pixel, 0, (size_t)after * pixel * sizeof *out);
         }
         out += (size_t)out_width * pixel;
     }
+}
+
+void oct_f32_pad_image(float *out, const float *image, int height, int width, int channels, int top, int left,
+                       int bottom, int right)
+{
+    pad(out, image, height, width, channels, top, left, bottom, right, &(pad_map){0});
+}
+
+void oct_f32_pad_affine(const oct_f32_kernels *table, float *out, const float *image, const float *a, const float *b,
+                        float lo, float hi, int height, int width, int channels, int top, int left, int bottom,
+                        int right)
+{
+    pad(out, image, height, width, channels, top, left, bottom, right, &(pad_map){table, a, b, lo, hi});
 }

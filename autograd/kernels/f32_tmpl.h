@@ -554,6 +554,44 @@ T_TARGET static void T_NAME(bn_backward_sums)(double *sum, double *dot, float *d
     }
 }
 
+T_INLINE void T_NAME(bn_masked_tile)(double *sum, double *dot, const float *dy, const float *x,
+                                     const float *a, const float *b, float lo, float hi, const float *mean,
+                                     size_t rows, int channels, int n)
+{
+    T_NAME(sums) s = T_NAME(sums_load)(sum, n), q = T_NAME(sums_load)(dot, n);
+    T_VEC m = T_NAME(load_some)(mean, n), vlo = T_SET1(lo), vhi = T_SET1(hi);
+    T_VEC va = T_NAME(load_some)(a, n), vb = T_NAME(load_some)(b, n);
+    T_DVEC mean_low = T_LOW(m), mean_high = T_HIGH(m);
+    for (size_t k = 0, e = 0; k < rows; k++, e += (size_t)channels) {
+        T_VEC v = T_NAME(load_some)(x + e, n);
+        T_VEC d = T_INSIDE(T_NAME(load_some)(dy + e, n), T_ADD(T_MUL(v, va), vb), vlo, vhi);
+        T_DVEC low = T_LOW(d), high = T_HIGH(d);
+        s.low = T_DADD(s.low, low);
+        s.high = T_DADD(s.high, high);
+        q.low = T_DADD(q.low, T_DMUL(low, T_DSUB(T_LOW(v), mean_low)));
+        q.high = T_DADD(q.high, T_DMUL(high, T_DSUB(T_HIGH(v), mean_high)));
+    }
+    T_NAME(sums_store)(sum, s, n);
+    T_NAME(sums_store)(dot, q, n);
+}
+
+T_TARGET static void T_NAME(bn_masked_sums)(double *sum, double *dot, const float *dy, const float *x,
+                                            const float *a, const float *b, float lo, float hi,
+                                            const float *mean, size_t rows, int channels)
+{
+    size_t block = T_NAME(block_rows)(channels);
+    for (; rows; dy += block * (size_t)channels, x += block * (size_t)channels, rows -= block) {
+        if (block > rows) block = rows;
+        int c = 0;
+        for (; c + T_V <= channels; c += T_V)
+            T_NAME(bn_masked_tile)(sum + c, dot + c, dy + c, x + c, a + c, b + c, lo, hi, mean + c, block,
+                                   channels, T_V);
+        if (c < channels)
+            T_NAME(bn_masked_tile)(sum + c, dot + c, dy + c, x + c, a + c, b + c, lo, hi, mean + c, block,
+                                   channels, channels - c);
+    }
+}
+
 /* ---- per-channel maps: rows outer, so that memory is walked in order ---- */
 
 T_INLINE void T_NAME(affine_some)(float *y, const float *x, const float *a, const float *b,
@@ -601,6 +639,36 @@ T_TARGET static void T_NAME(bn_backward_apply)(float *dx, const float *dz, const
             T_NAME(bn_apply_some)(dx + c, dz + c, x + c, p + c, q + c, r + c, accumulate, T_V);
         if (c < channels)
             T_NAME(bn_apply_some)(dx + c, dz + c, x + c, p + c, q + c, r + c, accumulate, channels - c);
+    }
+}
+
+T_INLINE void T_NAME(bn_masked_some)(float *dx, const float *dy, const float *x, const float *a,
+                                     const float *b, T_VEC lo, T_VEC hi, const float *p, const float *q,
+                                     const float *r, int accumulate, int n)
+{
+    T_VEC v = T_NAME(load_some)(x, n);
+    T_VEC z = T_ADD(T_MUL(v, T_NAME(load_some)(a, n)), T_NAME(load_some)(b, n));
+    T_VEC d = T_INSIDE(T_NAME(load_some)(dy, n), z, lo, hi);
+    v = T_ADD(T_MUL(d, T_NAME(load_some)(p, n)), T_MUL(v, T_NAME(load_some)(q, n)));
+    v = T_ADD(v, T_NAME(load_some)(r, n));
+    if (accumulate) v = T_ADD(T_NAME(load_some)(dx, n), v);
+    T_NAME(store_some)(dx, v, n);
+}
+
+T_TARGET static void T_NAME(bn_masked_apply)(float *dx, const float *dy, const float *x, const float *a,
+                                             const float *b, float lo, float hi, const float *p,
+                                             const float *q, const float *r, size_t rows, int channels,
+                                             int accumulate)
+{
+    T_VEC vlo = T_SET1(lo), vhi = T_SET1(hi);
+    for (; rows; rows--, dx += channels, dy += channels, x += channels) {
+        int c = 0;
+        for (; c + T_V <= channels; c += T_V)
+            T_NAME(bn_masked_some)(dx + c, dy + c, x + c, a + c, b + c, vlo, vhi, p + c, q + c, r + c,
+                                   accumulate, T_V);
+        if (c < channels)
+            T_NAME(bn_masked_some)(dx + c, dy + c, x + c, a + c, b + c, vlo, vhi, p + c, q + c, r + c,
+                                   accumulate, channels - c);
     }
 }
 
@@ -700,6 +768,8 @@ void T_FILL(oct_f32_kernels *table)
         .affine_clamp = T_NAME(affine_clamp),
         .bn_backward_sums = T_NAME(bn_backward_sums),
         .bn_backward_apply = T_NAME(bn_backward_apply),
+        .bn_masked_sums = T_NAME(bn_masked_sums),
+        .bn_masked_apply = T_NAME(bn_masked_apply),
         .channel_sum = T_NAME(channel_sum),
         .clamp = T_NAME(clamp),
         .add = T_NAME(add),

@@ -4,7 +4,11 @@
 
 #include "tests/checkkern/bench_f32.h"
 
+#if defined(__aarch64__)
+static const char *const levels[] = {"c", "neon", NULL};
+#else
 static const char *const levels[] = {"c", "avx2", "avx512", NULL};
+#endif
 static const char *const portable[] = {"c", NULL};
 
 static void check_pack(checkkern *k, uint32_t mask)
@@ -83,6 +87,8 @@ void check_f32(checkkern *k)
     checkkern_entry(k, "f32.affine_clamp", levels, check_affine_clamp, bench_affine_clamp);
     checkkern_entry(k, "f32.bn_backward_sums", levels, check_bn_backward_sums, bench_bn_backward_sums);
     checkkern_entry(k, "f32.bn_backward_apply", levels, check_bn_backward_apply, bench_bn_backward_apply);
+    checkkern_entry(k, "f32.bn_masked_sums", levels, check_bn_masked_sums, NULL);
+    checkkern_entry(k, "f32.bn_masked_apply", levels, check_bn_masked_apply, NULL);
     checkkern_entry(k, "f32.clamp", levels, check_clamp, bench_clamp);
     checkkern_entry(k, "f32.add", levels, check_add, NULL);
     checkkern_entry(k, "f32.mul", levels, check_mul, NULL);

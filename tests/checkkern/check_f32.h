@@ -62,6 +62,8 @@ checkkern_body check_channel_sum;
 checkkern_body check_affine_clamp;
 checkkern_body check_bn_backward_sums;
 checkkern_body check_bn_backward_apply;
+checkkern_body check_bn_masked_sums;
+checkkern_body check_bn_masked_apply;
 checkkern_body check_clamp;
 checkkern_body check_add;
 checkkern_body check_mul;

@@ -134,6 +134,48 @@ void check_bn_backward_apply(checkkern *k, uint32_t mask)
     }
 }
 
+void check_bn_masked_sums(checkkern *k, uint32_t mask)
+{
+    oct_f32_kernels c, t;
+    f32_tables(&c, &t, mask);
+    for (int i = 0; i < checkkern_count(k, 2 * ROWS_QUICK, ROWS_FULL); i++) {
+        rows_case r = next_rows(k, i % ROWS_QUICK, (data_kind)(i % 3));
+        const float *dy = f32_input(k, r.count, r.kind), *x = f32_input(k, r.count, r.kind), *v[3];
+        for (int j = 0; j < 3; j++) v[j] = f32_input(k, (size_t)r.channels, r.kind);
+        double *want_sum, *want_dot;
+        double *sum = f32_doubles(k, r.channels, &want_sum), *dot = f32_doubles(k, r.channels, &want_dot);
+        float lo, hi;
+        f32_limits(i, &lo, &hi);
+        c.bn_masked_sums(want_sum, want_dot, dy, x, v[0], v[1], lo, hi, v[2], r.rows, r.channels);
+        checkkern_call_begin(k);
+        t.bn_masked_sums(sum, dot, dy, x, v[0], v[1], lo, hi, v[2], r.rows, r.channels);
+        checkkern_call_end(k);
+        f32_same_doubles(k, "sum", sum, want_sum, (size_t)r.channels);
+        f32_same_doubles(k, "dot", dot, want_dot, (size_t)r.channels);
+    }
+}
+
+void check_bn_masked_apply(checkkern *k, uint32_t mask)
+{
+    oct_f32_kernels c, t;
+    f32_tables(&c, &t, mask);
+    for (int i = 0; i < checkkern_count(k, 2 * ROWS_QUICK, ROWS_FULL); i++) {
+        rows_case r = next_rows(k, i % ROWS_QUICK, (data_kind)(i % 3));
+        const float *dy = f32_input(k, r.count, r.kind), *x = f32_input(k, r.count, r.kind), *v[5];
+        for (int j = 0; j < 5; j++) v[j] = f32_input(k, (size_t)r.channels, r.kind);
+        int accumulate = i % 2, in_place = !accumulate && i / 2 % 2;
+        const float *start = in_place ? dy : f32_output(k, r.count);
+        if (accumulate) start = f32_input(k, r.count, r.kind);
+        float *want = f32_copy(k, start, r.count), *dx = f32_copy(k, start, r.count), lo, hi;
+        f32_limits(i, &lo, &hi);
+        c.bn_masked_apply(want, dy, x, v[0], v[1], lo, hi, v[2], v[3], v[4], r.rows, r.channels, accumulate);
+        checkkern_call_begin(k);
+        t.bn_masked_apply(dx, in_place ? dx : dy, x, v[0], v[1], lo, hi, v[2], v[3], v[4], r.rows, r.channels, accumulate);
+        checkkern_call_end(k);
+        f32_same(k, "dx", dx, want, r.count);
+    }
+}
+
 /* ---- elementwise ---- */
 
 enum { FLAT_QUICK = 200, FLAT_FULL = 3000 };
