@@ -21,16 +21,17 @@ WARNINGS := -Wall -Wextra -Wshadow -Wundef -Wvla -Wstrict-prototypes -Wmissing-p
             -Wdouble-promotion $(if $(WERROR),-Werror)
 # IEEE arithmetic: no fast-math and no contraction. -fno-math-errno and -fno-trapping-math change no value,
 # they only say that nobody reads errno or the exception flags.
-ALL_CFLAGS := -std=c11 -D_GNU_SOURCE -DOCT_VERSION='"$(VERSION)"' -I. $(shell pkg-config --cflags $(PKGS) 2>/dev/null) \
-              -isystem /usr/include/stb -g $(OPT_$(VARIANT)) -fopenmp -pthread -ffp-contract=off -fno-math-errno \
-              -fno-trapping-math -fvisibility=hidden $(WARNINGS) $(CFLAGS)
+LANGUAGE   := -std=c11 -D_GNU_SOURCE -DOCT_VERSION='"$(VERSION)"' -I.
+COMMON     := -fopenmp -pthread -ffp-contract=off -fno-math-errno -fno-trapping-math -fvisibility=hidden $(WARNINGS)
+ALL_CFLAGS := $(LANGUAGE) $(shell pkg-config --cflags $(PKGS) 2>/dev/null) -isystem /usr/include/stb -g $(OPT_$(VARIANT)) \
+              $(COMMON) $(CFLAGS)
 LIBS := $(shell pkg-config --libs $(PKGS) 2>/dev/null) -lm
 LDALL := $(OPT_$(VARIANT)) -fopenmp -pthread $(LDFLAGS)
 
 LIB_DIRS := autograd/base autograd/kernels autograd layers quant quant/int8 quant/int8/kernels optim datasets train
 LIB_SRC  := $(foreach d,$(LIB_DIRS),$(wildcard $(d)/*.c))
 ENGINE_SRC := $(wildcard autograd/base/*.c quant/int8/*.c quant/int8/kernels/*.c)
-CLI_PARTS := args data progress report train_final train_options train_setup spin
+CLI_PARTS := args bench_account bench_layers data peak progress report train_final train_options train_setup spin
 CLI_SHARED := $(CLI_PARTS:%=train/cli/%.c)
 PROGRAMS := $(filter-out $(CLI_PARTS),$(basename $(notdir $(wildcard train/cli/*.c))))
 TESTS    := $(basename $(notdir $(wildcard tests/test_*.c)))
@@ -42,7 +43,7 @@ BIN      := $(if $(filter release,$(VARIANT)),bin,$(B)/bin)
 TEST_BIN := $(addprefix $(B)/tests/,$(TESTS))
 CHECKKERN := $(B)/tests/checkkern/checkkern
 
-.PHONY: FORCE examples all test check lint asan ubsan valgrind bench bench-peers demo deps format install uninstall clean help
+.PHONY: FORCE examples all test check check-arm run-arm lint asan ubsan valgrind bench bench-peers demo deps format install uninstall clean help
 .DEFAULT_GOAL := all
 .SECONDARY:
 
@@ -96,6 +97,40 @@ check: ## the gate before a commit: test, lint, full checkkern, the other levels
 	$(Q)OCT_CPU=c tests/run $(addprefix $(B)/tests/,test_ops test_quantize test_golden)
 	$(Q)OCT_CPU=avx2 tests/run $(addprefix $(B)/tests/,test_ops test_quantize test_golden)
 
+# The base, the kernels, the engine, checkkern and a program that runs whole models; nothing that needs other libraries.
+ARM_CC     ?= aarch64-linux-gnu-gcc
+ARM_QEMU   ?= qemu-aarch64 -L /usr/aarch64-linux-gnu
+ARM_B      := build/arm64
+ARM_CFLAGS := $(LANGUAGE) -g -O3 $(COMMON) $(CFLAGS)
+arm_obj     = $(patsubst %.c,$(ARM_B)/%.o,$(1))
+ARM_OBJ    := $(call arm_obj,$(ENGINE_SRC) $(wildcard autograd/kernels/*.c))
+ARM_TOOLS   = command -v $(firstword $(ARM_CC)) && command -v $(firstword $(ARM_QEMU))
+
+check-arm: ## cross-compile the engine for ARM; checkkern and whole models under qemu
+	$(Q)if $(ARM_TOOLS) > /dev/null; then $(MAKE) --no-print-directory run-arm; else \
+	  echo "check-arm: SKIPPED, nothing was compiled or run: $(firstword $(ARM_CC)) or $(firstword $(ARM_QEMU)) is missing" \
+	  "(Debian: gcc-aarch64-linux-gnu qemu-user)"; fi
+
+run-arm: $(B)/tests/arm/engine $(ARM_B)/tests/arm/engine $(ARM_B)/tests/checkkern/checkkern
+	$(Q)tests/arm/run $(B) $(ARM_B) $(ARM_QEMU)
+
+$(ARM_B)/settings: FORCE
+	@mkdir -p $(ARM_B); echo '$(ARM_CC) $(subst ','\'',$(ARM_CFLAGS))' | cmp -s - $@ || echo '$(ARM_CC) $(subst ','\'',$(ARM_CFLAGS))' > $@
+
+$(ARM_B)/%.o: %.c $(ARM_B)/settings
+	@mkdir -p $(@D)
+	$(if $(V),,@echo "  CC arm64 $<")
+	$(Q)$(ARM_CC) $(ARM_CFLAGS) -MMD -MP -c $< -o $@
+
+$(B)/tests/arm/engine: $(B)/tests/arm/engine.o $(ENGINE)
+	$(Q)$(CC) $(LDALL) $^ -lm -o $@
+
+$(ARM_B)/tests/arm/engine: $(ARM_B)/tests/arm/engine.o $(ARM_OBJ)
+	$(Q)$(ARM_CC) -fopenmp -pthread $(LDFLAGS) $^ -lm -o $@
+
+$(ARM_B)/tests/checkkern/checkkern: $(call arm_obj,$(wildcard tests/checkkern/*.c)) $(ARM_OBJ)
+	$(Q)$(ARM_CC) -fopenmp -pthread $(LDFLAGS) $^ -lm -o $@
+
 lint: $(LIB) ## include layers, headers alone, symbol prefix, white space
 	$(Q)tests/lint
 
@@ -114,8 +149,9 @@ bench: all $(CHECKKERN) ## kernels (ratio to C), then training and inference of 
 	$(Q)$(BIN)/bench infer --model resnet8 --batch-size 1
 	$(Q)$(BIN)/bench infer --model resnet8 --batch-size 64
 
-bench-peers: all ## training against PyTorch; PEERS=python with torch
-	$(Q)$(if $(PEERS),$(PEERS),python3) tests/peers/train.py $(BIN)/bench
+bench-peers: all ## training against PyTorch, int8 inference against three runtimes; PEERS=python that has them
+	$(Q)$(if $(PEERS),$(PEERS),python3) tests/peers/train.py $(BIN)
+	$(Q)$(if $(PEERS),$(PEERS),python3) tests/peers/infer.py $(BIN)
 
 demo: deps ## install what is missing, then float -> quantized training -> int8 on Fashion-MNIST, in one table
 	$(Q)$(MAKE) --no-print-directory -s all
@@ -149,4 +185,4 @@ clean: ## remove everything built
 help: ## this text
 	@grep -hE '^[a-z][a-z -]*:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z -]+):.*## (.*)/  \1\t\2/' | expand -t 20
 
--include $(wildcard $(foreach d,$(LIB_DIRS) train/cli tests tests/checkkern docs,$(B)/$(d)/*.d))
+-include $(wildcard $(foreach d,$(LIB_DIRS) train/cli tests tests/checkkern tests/arm docs,$(B)/$(d)/*.d $(ARM_B)/$(d)/*.d))

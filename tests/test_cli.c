@@ -589,7 +589,123 @@ static void bench_any_task_prints_a_result(void)
         cJSON_Delete(r);
     }
     EXPECT(2, "bench fly --model resnet8");
+    expect_text(err, "'train', 'infer' or 'peak'");
     EXPECT(2, "bench train");
+    EXPECT(2, "bench peak --model resnet8");
+}
+
+/* What is counted follows from the model alone: conv2d and linear layers of ResNet-8 at 16x16. */
+static void bench_train_accounts_for_work_and_memory(void)
+{
+    NEED_PROGRAMS();
+    double kept[2];
+    for (int quantized = 0; quantized < 2; quantized++) {
+        EXPECT(0,
+               "bench train %s --model resnet8 --size 16 --batch-size 16 --steps 4 --warmup 1 --json --quiet",
+               quantized ? "--quantize" : "");
+        cJSON *r = last_json();
+        double macs = number_in(r, "macs"), peak = number_in(r, "fp32_peak_gflops");
+        CU_ASSERT_EQUAL(macs, 3125888);
+        CU_ASSERT_EQUAL(number_in(r, "backward_macs"), 2 * macs - 16 * 16 * 16 * 27);
+        CU_ASSERT_EQUAL(number_in(r, "int8_macs"), quantized ? macs : 0);
+        CU_ASSERT_EQUAL(number_in(r, "parameters"), 78186);
+        CU_ASSERT(number_in(r, "batch_size") == 16 && number_in(r, "threads") >= 1);
+        kept[quantized] = number_in(r, "activation_bytes");
+        CU_ASSERT(kept[quantized] > 0 && kept[quantized] <= number_in(r, "plan_bytes"));
+        CU_ASSERT(number_in(r, "gflops") > 0 && peak > 0 && number_in(r, "int8_peak_gops") > 0);
+        CU_ASSERT_DOUBLE_EQUAL(number_in(r, "fp32_peak_share"), number_in(r, "gflops") / peak, 1e-3);
+        if (!quantized) CU_ASSERT_EQUAL(number_in(r, "peak_share"), number_in(r, "fp32_peak_share"));
+        cJSON_Delete(r);
+    }
+    CU_ASSERT(kept[1] < kept[0] / 2);
+}
+
+/* Sums of an event's fields over all lines of `out`, which is left as it is. */
+typedef struct event_sum {
+    int events;
+    double count, ms, share, macs, backward_macs, int8_macs;
+} event_sum;
+
+static double number_or_0(const cJSON *object, const char *key)
+{
+    const cJSON *item = cJSON_GetObjectItem(object, key);
+    return cJSON_IsNumber(item) ? item->valuedouble : 0;
+}
+
+static event_sum sum_events(const char *name)
+{
+    event_sum s = {0};
+    for (const char *line = out; line && *line; line = strchr(line, '\n') ? strchr(line, '\n') + 1 : NULL) {
+        cJSON *e = cJSON_ParseWithOpts(line, NULL, false);
+        if (!strcmp(text_in(e, "event"), name)) {
+            s.events++;
+            s.count += number_or_0(e, "count");
+            s.ms += number_in(e, "ms");
+            s.share += number_in(e, "share");
+            s.macs += number_or_0(e, "forward_macs");
+            s.backward_macs += number_or_0(e, "backward_macs");
+            s.int8_macs += number_or_0(e, "int8_macs");
+        }
+        cJSON_Delete(e);
+    }
+    return s;
+}
+
+static void bench_layers_add_up_to_the_step(void)
+{
+    NEED_PROGRAMS();
+    static const char *const fields[] = {"forward_ms",      "backward_ms",          "forward_gflops",
+                                         "backward_gflops", "forward_peak_share",   "backward_peak_share",
+                                         "bytes",           "forward_gb_per_second"};
+    for (int quantized = 0; quantized < 2; quantized++) {
+        EXPECT(0,
+               "bench train %s --layers --model resnet8 --size 16 --batch-size 4 --steps 5 --warmup 1 --json "
+               "--quiet",
+               quantized ? "--quantize" : "");
+        event_sum layers = sum_events("layer"), kinds = sum_events("kind");
+        cJSON *first = cJSON_ParseWithOpts(out, NULL, false);
+        CU_ASSERT_STRING_EQUAL(text_in(first, "event"), "layer");
+        CU_ASSERT(*text_in(first, "output") && *text_in(first, "step") && *text_in(first, "kind"));
+        for (size_t i = 0; i < sizeof fields / sizeof *fields; i++)
+            CU_ASSERT(number_in(first, fields[i]) >= 0);
+        cJSON_Delete(first);
+        expect_text(out, quantized ? "\"kind\":\"int8 layer 3x3\"" : "\"kind\":\"conv2d 3x3\"");
+        expect_text(out, "\"kind\":\"optimizer and rest\"");
+        cJSON *r = last_json();
+        CU_ASSERT(layers.events > 10 && kinds.events > 3 && kinds.events < layers.events);
+        CU_ASSERT_EQUAL(kinds.count, layers.events);
+        CU_ASSERT_DOUBLE_EQUAL(kinds.ms, number_in(r, "ms_median"), 0.01);
+        CU_ASSERT_DOUBLE_EQUAL(kinds.share, 1, 0.01);
+        CU_ASSERT(layers.macs == 4 * number_in(r, "macs") && kinds.macs == layers.macs);
+        CU_ASSERT(layers.backward_macs == 4 * number_in(r, "backward_macs") &&
+                  kinds.backward_macs == layers.backward_macs);
+        CU_ASSERT_EQUAL(layers.int8_macs, quantized ? layers.macs : 0);
+        cJSON_Delete(r);
+    }
+    EXPECT(0,
+           "bench train --layers --model mobilenetv1:width=0.25 --size 32 --batch-size 2 --steps 2 --quiet");
+    expect_text(out, "conv2d depthwise 3x3");
+    expect_text(out, "optimizer and rest");
+    size_t width = 0;
+    for (const char *line = out; *line; line += strcspn(line, "\n") + 1)
+        if (strcspn(line, "\n") > width) width = strcspn(line, "\n");
+    CU_ASSERT(width <= 140);
+}
+
+static void bench_peak_prints_both_peaks(void)
+{
+    NEED_PROGRAMS();
+    EXPECT(0, "bench peak --threads 1 --json");
+    cJSON *r = last_json();
+    CU_ASSERT_STRING_EQUAL(text_in(r, "task"), "bench-peak");
+    CU_ASSERT(number_in(r, "threads") == 1);
+    CU_ASSERT(number_in(r, "fp32_peak_gflops") > 0 && number_in(r, "int8_peak_gops") > 0);
+    CU_ASSERT(*text_in(r, "fp32_level") && *text_in(r, "int8_level"));
+    cJSON_Delete(r);
+    setenv("OCT_CPU", "c", 1);
+    EXPECT(0, "bench peak --threads 1");
+    unsetenv("OCT_CPU");
+    expect_text(out, "(c), int8 ");
 }
 
 static const test_case cases[] = {
@@ -607,5 +723,8 @@ static const test_case cases[] = {
     {"train_full_disk_keeps_the_old_checkpoint", train_full_disk_keeps_the_old_checkpoint},
     {"train_lost_output_does_not_crash", train_lost_output_does_not_crash},
     {"bench_any_task_prints_a_result", bench_any_task_prints_a_result},
+    {"bench_train_accounts_for_work_and_memory", bench_train_accounts_for_work_and_memory},
+    {"bench_layers_add_up_to_the_step", bench_layers_add_up_to_the_step},
+    {"bench_peak_prints_both_peaks", bench_peak_prints_both_peaks},
 };
 TEST_SUITE("cli", cases);

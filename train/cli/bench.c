@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause
- * bin/bench: how long a training step or an inference takes, and how much memory. A model by name gets random
- * weights and, quantized, ranges from random images; a file brings its own. */
+ * bin/bench: how long a training step or an inference takes, how much memory, and how much of what the
+ * machine can do. A model by name gets random weights and, quantized, ranges from random images; a file
+ * brings its own. */
 #include <cjson/cJSON.h>
 #include <inttypes.h>
 #include <stdlib.h>
@@ -11,6 +12,9 @@
 #include "autograd/base/rng.h"
 #include "quant/quantize.h"
 #include "train/cli/args.h"
+#include "train/cli/bench_account.h"
+#include "train/cli/bench_layers.h"
+#include "train/cli/peak.h"
 #include "train/cli/progress.h"
 #include "train/cli/report.h"
 #include "train/cli/spin.h"
@@ -31,7 +35,8 @@ static const arg_option options[] = {
     ARG_ON("float", &f.real, "infer --model: the float graph instead of the int8 engine"),
     ARG_COUNT("steps", &f.steps, 1, 1e6, "steps", "measured, default 50"),
     ARG_COUNT("warmup", &f.warmup, 0, 1e6, "steps", "before that, default 5"),
-    ARG_ON("layers", &f.layers, "time of each step of the plan (graphs)"),
+    ARG_ON("layers", &f.layers,
+           "each step of the plan and each kind of step: time, rate, share of peak (graphs)"),
     ARG_COUNT("size", &f.size, 1, 4096, "pixels", "side of the images, default 32"),
     ARG_COUNT("channels", &f.channels, 1, 4, "channels", "of the images, default 3"),
     ARG_COUNT("classes", &f.classes, 2, 1e6, "classes", "default 10"),
@@ -45,28 +50,40 @@ static const arg_option options[] = {
 static const arg_spec spec = {
     .program = "bench",
     .usage = "bench train --model NAME [--batch-size N] [--quantize] [options]\n"
-             "       bench infer FILE|--model NAME [--batch-size N] [--float] [options]",
-    .about = "Milliseconds per step (median, 5 %, 95 %), images per second, and memory above that of the "
-             "loaded model.",
+             "       bench infer FILE|--model NAME [--batch-size N] [--float] [options]\n"
+             "       bench peak [--threads N] [--json]",
+    .about =
+        "Milliseconds per step (median, 5 %, 95 %), images per second, memory above that of the loaded "
+        "model.\n"
+        "GFLOP/s count two operations per multiply-accumulate of convolutions and linear layers and nothing\n"
+        "else. A training step has them three times (forward, input gradients, weight gradients), but for "
+        "the\n"
+        "first layer, whose input wants no gradient. The peak is measured in the same run ('bench peak' "
+        "prints\n"
+        "it alone): registers only, the threads in use, instructions that OCT_CPU allows. With --quantize "
+        "the\n"
+        "forward runs on int8 and counts against the int8 peak, the backward against that of fp32. The MB "
+        "of\n"
+        "--layers are what a forward must at least move: inputs, parameters and output once each.",
     .tables = {options},
     .min_positional = 1,
     .max_positional = 2,
-    .positional = "'train' or 'infer'",
+    .positional = "'train', 'infer' or 'peak'",
 };
 
 typedef struct job {
     cli c;
-    bool train;
+    bool train, peak;
     oct_model_file file; /* infer FILE */
     oct_graph *graph;    /* by name */
     oct_model model;
     oct_int8_build build;
     oct_trainer *trainer;
     oct_evaluator *evaluator;
-    oct_plan *plan; /* borrowed, for --layers; NULL on the engine */
+    oct_plan *plan; /* borrowed; NULL where nothing has steps: int8 engine, reference executor (OCT_FUSE=0) */
     uint8_t *images;
     int32_t *labels;
-    double *ms;      /* one per measured step */
+    double *ms;      /* one per measured step; sorted by print_result */
     uint64_t before; /* resident after set-up */
 } job;
 
@@ -178,11 +195,17 @@ static oct_status step(job *j)
     return oct_trainer_step(j->trainer, &batch, &stats);
 }
 
+/* Enough for a median, and never a lot of memory. */
+static int profiled_runs(void)
+{
+    return f.steps < 1000 ? (int)f.steps : 1000;
+}
+
 static oct_status measure(job *j)
 {
     progress_start(j->train ? "training" : "inference", (f.warmup + f.steps) * f.batch, "images", f.quiet);
     for (int64_t i = -f.warmup; i < f.steps; i++) {
-        if (i == 0 && f.layers && j->plan) oct_plan_profile(j->plan, true);
+        if (i == 0 && f.layers && j->plan) OCT_TRY(oct_plan_profile(j->plan, profiled_runs()));
         double start = now_ms();
         OCT_TRY(step(j));
         if (i >= 0) j->ms[i] = now_ms() - start;
@@ -206,50 +229,55 @@ static double percentile(const double *ms, int64_t n, double share)
     return ms[i < n ? i : n - 1];
 }
 
-static void print_layers(const job *j)
-{
-    int count;
-    const cli *c = &j->c;
-    const oct_unit_time *t = j->plan ? oct_plan_times(j->plan, &count) : NULL;
-    if (!t) {
-        cli_note(c, "--layers: the int8 engine runs as a whole and has no times per layer");
-        return;
-    }
-    cli_print(c, "%-28s %-24s %12s %12s", "output", "step", "forward ms", "backward ms");
-    for (int i = 0; i < count; i++) {
-        double forward = 1e3 * t[i].forward / (double)f.steps,
-               backward = 1e3 * t[i].backward / (double)f.steps;
-        cli_print(c, "%-28s %-24s %12.3f %12.3f", t[i].node->name, t[i].step, forward, backward);
-        cJSON *event = cli_event(c, "layer");
-        cJSON_AddStringToObject(event, "output", t[i].node->name);
-        cJSON_AddStringToObject(event, "step", t[i].step);
-        cli_add(event, "forward_ms", forward, 4);
-        if (j->train) cli_add(event, "backward_ms", backward, 4);
-        cli_emit(c, event);
-    }
-}
-
 static void print_result(job *j)
 {
     const cli *c = &j->c;
+    bench_account a;
     uint64_t peak = cli_peak_bytes();
     peak = peak > j->before ? peak - j->before : 0;
     qsort(j->ms, (size_t)f.steps, sizeof *j->ms, ascending);
     double median = percentile(j->ms, f.steps, 0.5), p5 = percentile(j->ms, f.steps, 0.05),
            p95 = percentile(j->ms, f.steps, 0.95), rate = 1e3 * (double)f.batch / median;
-    if (f.layers) print_layers(j);
-    cli_print(
-        c,
-        "batch %" PRId64
-        ", %d thread%s: median %.3f ms, 5 %% %.3f ms, 95 %% %.3f ms, %.1f images/s, %.1f MB above the model",
-        f.batch, c->ctx->threads, c->ctx->threads > 1 ? "s" : "", median, p5, p95, rate, (double)peak / 1e6);
+    const bench_whole whole = {.ms = median, .batch = f.batch, .train = j->train};
+    if (j->plan)
+        a = bench_account_of(c->ctx, j->plan, j->graph ? j->graph : j->file.checkpoint.graph, &whole);
+    if (f.layers && j->plan)
+        bench_print_layers(c, j->plan, &a.whole);
+    else if (f.layers)
+        cli_note(c, "--layers: the int8 engine and the reference run as a whole and have no times per layer");
+    cli_print(c,
+              "batch %" PRId64 ", %d thread%s: median %.3f ms, 5 %% %.3f ms, 95 %% %.3f ms, %.1f images/s, "
+              "%.1f MB above the model",
+              f.batch, c->ctx->threads, c->ctx->threads > 1 ? "s" : "", median, p5, p95, rate,
+              (double)peak / 1e6);
+    if (j->plan) bench_print_account(c, &a);
     cJSON *r = cli_event(c, "result");
     cJSON_AddStringToObject(r, "task", j->train ? "bench-train" : "bench-infer");
+    cJSON_AddNumberToObject(r, "batch_size", (double)f.batch);
+    cJSON_AddNumberToObject(r, "threads", c->ctx->threads);
+    if (j->train) cJSON_AddBoolToObject(r, "quantized", f.quantize);
     cli_add(r, "ms_median", median, 4);
     cli_add(r, "ms_p5", p5, 4);
     cli_add(r, "ms_p95", p95, 4);
     cli_add(r, "images_per_second", rate, 1);
     cli_add(r, "peak_bytes", (double)peak, 0);
+    if (j->plan) bench_add_account(r, &a);
+    cli_emit(c, r);
+}
+
+static void print_peaks(const cli *c)
+{
+    peak_rate f32 = peak_f32(c->ctx->threads, c->ctx->cpu_mask),
+              int8 = peak_int8(c->ctx->threads, c->ctx->cpu_mask);
+    cli_print(c, "%d thread%s: fp32 %.1f GFLOP/s (%s), int8 %.1f GOP/s (%s)", c->ctx->threads,
+              c->ctx->threads > 1 ? "s" : "", f32.giga, f32.level, int8.giga, int8.level);
+    cJSON *r = cli_event(c, "result");
+    cJSON_AddStringToObject(r, "task", "bench-peak");
+    cJSON_AddNumberToObject(r, "threads", c->ctx->threads);
+    cli_add(r, "fp32_peak_gflops", f32.giga, 1);
+    cJSON_AddStringToObject(r, "fp32_level", f32.level);
+    cli_add(r, "int8_peak_gops", int8.giga, 1);
+    cJSON_AddStringToObject(r, "int8_level", int8.level);
     cli_emit(c, r);
 }
 
@@ -265,19 +293,39 @@ static void release(job *j)
     oct_free(j->ms);
 }
 
-static int check_usage(bool train, int positional)
+static int check_usage(const job *j, int positional)
 {
-    if (train && positional > 1) return args_usage("bench", "train takes a --model NAME, no file");
+    if (j->peak) {
+        if (f.model || positional > 1) return args_usage("bench", "peak takes no model");
+        return CLI_GO_ON;
+    }
+    if (j->train && positional > 1) return args_usage("bench", "train takes a --model NAME, no file");
     if (!f.model && positional < 2)
-        return args_usage("bench", train ? "train needs --model NAME" : "infer needs a FILE or --model NAME");
+        return args_usage("bench",
+                          j->train ? "train needs --model NAME" : "infer needs a FILE or --model NAME");
     if (f.model && positional > 1) return args_usage("bench", "infer takes a FILE or --model NAME, not both");
-    if (train && f.real)
+    if (j->train && f.real)
         return args_usage("bench", "train is float unless --quantize is given; --float is for infer");
-    if (!train && f.quantize)
+    if (!j->train && f.quantize)
         return args_usage("bench", "--quantize is for train; infer --model runs the int8 engine");
-    if (!train && f.real && !f.model) return args_usage("bench", "--float needs --model NAME");
-    if (!f.batch) f.batch = train ? 128 : 1;
+    if (!j->train && f.real && !f.model) return args_usage("bench", "--float needs --model NAME");
+    if (!f.batch) f.batch = j->train ? 128 : 1;
     return CLI_GO_ON;
+}
+
+static int run(job *j, const char *file)
+{
+    if (j->peak) {
+        print_peaks(&j->c);
+        return CLI_OK;
+    }
+    oct_status result = j->train ? prepare_train(j) : file ? prepare_file(j, file) : prepare_infer(j);
+    if (j->plan && !oct_plan_describe(j->plan).unit_count) j->plan = NULL;
+    if (result == OCT_OK) result = measure(j);
+    if (result == OCT_OK) print_result(j);
+    int status = result == OCT_END ? 128 + cli_signal() : result != OCT_OK ? cli_fail(&j->c) : CLI_OK;
+    release(j);
+    return status;
 }
 
 int main(int argc, char **argv)
@@ -290,20 +338,15 @@ int main(int argc, char **argv)
     int status = args_parse(&spec, argc, argv, positional, &count);
     if (status != CLI_GO_ON) return status;
     j.train = !strcmp(positional[0], "train");
-    if (!j.train && strcmp(positional[0], "infer"))
-        return args_usage("bench", "expected 'train' or 'infer', got '%s'", positional[0]);
-    status = check_usage(j.train, count);
+    j.peak = !strcmp(positional[0], "peak");
+    if (!j.train && !j.peak && strcmp(positional[0], "infer") != 0)
+        return args_usage("bench", "expected 'train', 'infer' or 'peak', got '%s'", positional[0]);
+    status = check_usage(&j, count);
     if (status != CLI_GO_ON) return status;
     j.c = (cli){.program = "bench", .json = f.json, .quiet = f.quiet};
     status = cli_start(&j.c, f.threads);
     if (status != CLI_GO_ON) return status;
     cli_catch_signals();
-    oct_status result = j.train     ? prepare_train(&j)
-                        : count > 1 ? prepare_file(&j, positional[1])
-                                    : prepare_infer(&j);
-    if (result == OCT_OK) result = measure(&j);
-    if (result == OCT_OK) print_result(&j);
-    status = result == OCT_END ? 128 + cli_signal() : result != OCT_OK ? cli_fail(&j.c) : CLI_OK;
-    release(&j);
+    status = run(&j, count > 1 ? positional[1] : NULL);
     return cli_end(&j.c, status);
 }
