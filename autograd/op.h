@@ -52,6 +52,7 @@ typedef enum oct_storage {
 typedef struct oct_affine {
     const float *a, *b;
     float lo, hi;
+    const float *mean; /* of y, rounded: what bn_masked_sums takes */
 } oct_affine;
 
 /* A gradient that is not made: of y, where dz is the gradient of z = y*a[c] + b[c] behind the clamp (mask.a NULL: dz is
@@ -77,7 +78,9 @@ typedef struct oct_tensor {
     int is_signed;       /* codes: s8 instead of u8 */
     int on_grid;         /* codes: exponent and is_signed are valid */
     oct_affine affine;   /* OCT_STORE_AFFINE: set by the producing step's forward */
-    oct_partial_sums sums;             /* sum not NULL: the reader wants them, the producing step fills them */
+    /* sum not NULL: wanted; the step that makes the tensor fills them. Of a value: sums and squares. Of the gradient of a
+     * lazy value: sum and dot of bn_masked_sums, final when there is one reader alone. */
+    oct_partial_sums sums;
     const oct_lazy_gradient *gradient; /* of a gradient: not NULL when data holds dz instead (set by the reader) */
 } oct_tensor;
 

@@ -11,7 +11,7 @@
 
 #include "autograd/base/par.h"
 
-enum { MAX_CHUNKS = 16, PARTIAL_LIMIT = 16 << 20 /* bytes of all partial weight gradients, two at least */ };
+enum { MAX_CHUNKS = 16, ENOUGH_CHUNKS = 8, PARTIAL_LIMIT = 16 << 20 /* bytes of all partial weight gradients, two at least */ };
 
 typedef struct backward_job {
     const oct_f32_kernels *f32;
@@ -25,6 +25,7 @@ typedef struct backward_job {
     const oct_conv_source *source;     /* makes x and dy image by image; NULL = they are there */
     float *x_buffers, *dy_buffers;     /* threads x size, where operands must be made */
     size_t x_buffer_size, dy_buffer_size;
+    oct_partial_sums *sums;            /* of dx, by chunk, for the batch norm in front; NULL: not wanted */
     float *partial; /* chunks x partial_size: [groups][kernel_h][kernel_w][group_in][group_out rounded to 16];
                      * depthwise [kernel_h][kernel_w][channels] */
     double *bias;   /* chunks x out_c, NULL when not wanted */
@@ -202,6 +203,24 @@ static const float *images_of_x(const backward_job *job, size_t first, size_t la
 
 /* --- the batch --- */
 
+/* dx of `pixels` pixels from pixel `first` of all images on is final and in the cache: its sums. */
+static void add_sums(const backward_job *job, int64_t chunk, size_t first, size_t pixels)
+{
+    if (!job->sums) return;
+    size_t channels = (size_t)job->g->in_c, at = first * channels, to = (size_t)chunk * channels;
+    const oct_affine *v = job->affine;
+    job->f32->bn_masked_sums(job->sums->sum + to, job->sums->square + to, job->dx.dx + at, job->x + at, v->a, v->b, v->lo,
+                             v->hi, v->mean, pixels, job->g->in_c);
+}
+
+static void clear_sums(const backward_job *job, int64_t chunk)
+{
+    if (!job->sums) return;
+    size_t n = (size_t)job->g->in_c, at = (size_t)chunk * n;
+    memset(job->sums->sum + at, 0, n * sizeof(double));
+    memset(job->sums->square + at, 0, n * sizeof(double));
+}
+
 /* Images [first, last): their share of the weight gradient, of the bias gradient, and their dx. Only pointwise there is
  * more than one. */
 static void backward_images(const backward_job *job, size_t first, size_t last, float *dw, double *bias, int thread)
@@ -253,6 +272,7 @@ static void backward_chunk(void *arg, int64_t chunk, int thread)
     double *bias = job->bias ? job->bias + (size_t)chunk * (size_t)g->out_c : NULL;
     if (dw) memset(dw, 0, job->partial_size * sizeof *dw);
     if (bias) memset(bias, 0, (size_t)g->out_c * sizeof *bias);
+    clear_sums(job, chunk);
     bool blocks = g->pointwise && !job->source;
     size_t count = job->batch * (blocks ? (size_t)g->out_h * (size_t)g->out_w : 1);
     size_t step = blocks ? oct_conv_block_pixels(g) : images_together(g);
@@ -263,6 +283,8 @@ static void backward_chunk(void *arg, int64_t chunk, int thread)
             backward_pixels(job, n, end - n, dw, bias, thread);
         else
             backward_images(job, n, end, dw, bias, thread);
+        size_t x_pixels = blocks ? 1 : (size_t)g->in_h * (size_t)g->in_w;
+        add_sums(job, chunk, n * x_pixels, (end - n) * x_pixels);
     }
 }
 
@@ -362,7 +384,12 @@ oct_status oct_conv_backward(oct_step *step, const oct_conv_geometry *g, const o
     }
     /* Chunks of big weights are few: dx then runs by itself over images. */
     bool sums = job.want_w || want_bias;
-    job.fused = sums && (job.chunks == MAX_CHUNKS || job.chunks == step->batch);
+    job.fused = sums && (job.chunks >= ENOUGH_CHUNKS || job.chunks == step->batch);
+    if (job.want_x) step->d_in[0]->sums.chunks = 0;
+    if (job.want_x && job.fused && job.affine && step->d_in[0]->sums.sum) {
+        job.sums = &step->d_in[0]->sums;
+        job.sums->chunks = job.chunks;
+    }
     if (job.want_x && !job.fused) {
         size_t together = images_together(g);
         oct_parallel_for(threads, (int64_t)((job.batch + together - 1) / together), dx_item, &job);

@@ -53,6 +53,7 @@ typedef struct bn_saved {
     oct_lazy_gradient *gradient;
     double *mean, *inverse;   /* 1/sqrt(var + eps) */
     float *a, *b, *p, *q, *r; /* y = x*a + b; dx = dz*p + x*q + r */
+    float *rounded_mean;
 } bn_saved;
 
 static size_t bn_saved_place(bn_saved *saved, int channels, void *base)
@@ -62,8 +63,8 @@ static size_t bn_saved_place(bn_saved *saved, int channels, void *base)
     saved->gradient = (oct_lazy_gradient *)oct_carve_take(&carve, 1, sizeof *saved->gradient);
     saved->mean = (double *)oct_carve_take(&carve, n, sizeof(double));
     saved->inverse = (double *)oct_carve_take(&carve, n, sizeof(double));
-    float **arrays[] = {&saved->a, &saved->b, &saved->p, &saved->q, &saved->r};
-    for (int i = 0; i < 5; i++) *arrays[i] = (float *)oct_carve_take(&carve, n, sizeof(float));
+    float **arrays[] = {&saved->a, &saved->b, &saved->p, &saved->q, &saved->r, &saved->rounded_mean};
+    for (int i = 0; i < 6; i++) *arrays[i] = (float *)oct_carve_take(&carve, n, sizeof(float));
     return carve.used;
 }
 
@@ -81,7 +82,6 @@ typedef struct bn_job {
     float *y, *dy, *dz, *dx, *d_residual;
     double *sum, *dot; /* chunks x channels; dot doubles as the sum of squares */
     float *a, *b;      /* per channel, when nothing is saved */
-    float *mean;       /* per channel, rounded */
     float lo, hi;
     int accumulate, accumulate_residual;
     bool mask_from_x;  /* the output was left unmade: the mask comes from x and the saved coefficients */
@@ -96,7 +96,6 @@ static size_t bn_memory(bn_job *job, int channels, bool backward, void *scratch)
     job->dot = (double *)oct_carve_take(&carve, n * sizeof(double), BN_CHUNKS);
     job->a = (float *)oct_carve_take(&carve, backward ? 0 : n, sizeof(float));
     job->b = (float *)oct_carve_take(&carve, backward ? 0 : n, sizeof(float));
-    job->mean = (float *)oct_carve_take(&carve, backward ? n : 0, sizeof(float));
     return carve.used;
 }
 
@@ -216,10 +215,11 @@ oct_status oct_bn_forward(oct_step *step, const oct_bn_task *task)
         if (step->saved) {
             job.saved.mean[c] = mean;
             job.saved.inverse[c] = r;
+            job.saved.rounded_mean[c] = (float)mean;
         }
     }
     if (step->lazy_out) {
-        step->out->affine = (oct_affine){job.a, job.b, job.lo, job.hi};
+        step->out->affine = (oct_affine){job.a, job.b, job.lo, job.hi, job.saved.rounded_mean};
         return OCT_OK;
     }
     job.chunks = chunks;
@@ -245,12 +245,12 @@ static void backward_sums_chunk(void *arg, int64_t chunk, int thread)
         size_t rows = last - row < block ? last - row : block, at = row * n;
         if (job->mask_from_x) {
             job->f32->bn_masked_sums(sum, dot, job->dy + at, job->x + at, job->saved.a, job->saved.b, job->lo, job->hi,
-                                     job->mean, rows, job->channels);
+                                     job->saved.rounded_mean, rows, job->channels);
             continue;
         }
         job->f32->bn_backward_sums(sum, dot, job->dz + at, job->dy + at,
                                    job->y_mask ? job->y_mask + at : NULL, job->lo, job->hi, job->x + at,
-                                   job->mean, rows, job->channels);
+                                   job->saved.rounded_mean, rows, job->channels);
         if (job->d_residual)
             oct_copy_or_add(job->f32, job->d_residual + at, job->dz + at, rows * n, job->accumulate_residual);
     }
@@ -289,7 +289,7 @@ static void backward_coefficients(oct_step *step, bn_job *job, bool live)
     for (size_t c = 0; c < (size_t)job->channels; c++) {
         double mean = job->saved.mean[c], r = job->saved.inverse[c], sum = combined(job, job->sum, c);
         /* The kernel subtracted the mean rounded to float. */
-        double dot = (combined(job, job->dot, c) + ((double)job->mean[c] - mean) * sum) * r;
+        double dot = (combined(job, job->dot, c) + ((double)job->saved.rounded_mean[c] - mean) * sum) * r;
         double a = (double)gamma[c] * r, b = live ? -a * r * dot / m : 0.0;
         job->saved.p[c] = (float)a;
         job->saved.q[c] = (float)b;
@@ -317,20 +317,28 @@ static void place_dz(oct_step *step, const oct_bn_task *task, bn_job *job)
 oct_status oct_bn_backward(oct_step *step, const oct_bn_task *task)
 {
     bn_job job = bn_job_make(step, task, true);
-    for (int c = 0; c < job.channels; c++) job.mean[c] = (float)job.saved.mean[c];
     job.dy = (float *)step->d_out->data;
     job.mask_from_x = step->lazy_out;
     job.y_mask = task->masked && !step->lazy_out ? (const float *)step->out->data : NULL;
     place_dz(step, task, &job);
-    oct_parallel_for(step->ctx->threads, job.chunks, backward_sums_chunk, &job);
+    const oct_partial_sums *ready = &step->d_out->sums;
+    int chunks = job.chunks;
+    if (job.mask_from_x && ready->chunks) { /* the convolution took them along */
+        job.sum = ready->sum;
+        job.dot = ready->square;
+        job.chunks = ready->chunks;
+    } else {
+        oct_parallel_for(step->ctx->threads, job.chunks, backward_sums_chunk, &job);
+    }
     backward_coefficients(step, &job, uses_batch_statistics(step->run));
     if (!step->d_in[BN_X]) return OCT_OK;
     if (step->lazy_d_in) {
         *job.saved.gradient = (oct_lazy_gradient){.y = job.x, .p = job.saved.p, .q = job.saved.q, .r = job.saved.r};
-        if (job.mask_from_x) job.saved.gradient->mask = (oct_affine){job.saved.a, job.saved.b, job.lo, job.hi};
+        if (job.mask_from_x) job.saved.gradient->mask = step->out->affine;
         step->d_in[BN_X]->gradient = job.saved.gradient;
         return OCT_OK;
     }
+    job.chunks = chunks;
     job.dx = (float *)step->d_in[BN_X]->data;
     job.accumulate = step->accumulate[BN_X];
     oct_parallel_for(step->ctx->threads, job.chunks, backward_apply_chunk, &job);

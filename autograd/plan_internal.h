@@ -21,7 +21,7 @@ typedef struct oct_block {
 typedef struct oct_unit_memory {
     int out, d_out, saved, scratch_forward, scratch_backward;
     int decoded;      /* float copy of `out` for consumers that do not take codes */
-    int sums;         /* out.sums */
+    int sums, d_sums; /* out.sums, d_out.sums */
 } oct_unit_memory;
 
 typedef struct oct_planned {

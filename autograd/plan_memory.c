@@ -192,6 +192,19 @@ static void mark_lazy_gradient(oct_plan *plan, int index)
     extend_block(plan, p->memory.out, forward_time(index), backward_time(plan, plan->unit_of[p->unit.last]));
 }
 
+/* The only reader of a lazy value takes the sums of its gradient along, while it is in the cache. */
+static void mark_gradient_sums(oct_plan *plan, int index)
+{
+    oct_planned *u = &plan->units[index];
+    const oct_node *n = plan->graph->nodes[u->unit.last];
+    int reader = -1;
+    u->memory.d_sums = -1;
+    if (!u->runs_backward || !u->step.lazy_out || count_readers(plan, n->id, &reader) != 1) return;
+    size_t channels = (size_t)n->shape.dim[n->shape.rank - 1];
+    u->memory.d_sums = add_block(plan, 2 * OCT_SUM_CHUNKS * channels * sizeof(double), backward_time(plan, reader),
+                                 backward_time(plan, index));
+}
+
 /* Lets a unit's output take over its first input's memory, where nobody can notice. */
 static void share_output(oct_plan *plan, int index)
 {
@@ -345,6 +358,13 @@ static void *block_data(const oct_plan *plan, int block)
     return plan->arena + plan->blocks[block_root(plan, block)].offset;
 }
 
+static void bind_sums(const oct_plan *plan, oct_tensor *t, int block, const oct_node *n)
+{
+    if (block < 0) return;
+    t->sums.sum = block_data(plan, block);
+    t->sums.square = t->sums.sum + OCT_SUM_CHUNKS * (size_t)n->shape.dim[n->shape.rank - 1];
+}
+
 /* Fills the step's tensors and accumulate flags. `written` counts contributors to a gradient so far; units are visited
  * in backward order, so the first one overwrites. */
 static void bind_unit(oct_plan *plan, int index, int *written)
@@ -357,11 +377,8 @@ static void bind_unit(oct_plan *plan, int index, int *written)
                     .out = &u->out,       .d_out = u->runs_backward ? &u->d_out : NULL,
                     .saved = block_data(plan, u->memory.saved),
                     .lazy_out = s->lazy_out, .lazy_d_in = s->lazy_d_in};
-    if (u->memory.sums >= 0) {
-        size_t channels = (size_t)s->node->shape.dim[s->node->shape.rank - 1];
-        u->out.sums.sum = block_data(plan, u->memory.sums);
-        u->out.sums.square = u->out.sums.sum + OCT_SUM_CHUNKS * channels;
-    }
+    bind_sums(plan, &u->out, u->memory.sums, s->node);
+    bind_sums(plan, &u->d_out, u->memory.d_sums, s->node);
     u->out.data = block_data(plan, u->memory.out);
     u->decoded.data = block_data(plan, u->memory.decoded);
     u->d_out.data = block_data(plan, u->memory.d_out);
@@ -384,7 +401,7 @@ static void bind_unit(oct_plan *plan, int index, int *written)
 
 oct_status oct_plan_make_memory(oct_plan *plan)
 {
-    const size_t per_unit = 7;
+    const size_t per_unit = 8;
     int *written = oct_calloc((size_t)plan->graph->node_count, sizeof *written);
     plan->blocks = oct_calloc((size_t)plan->unit_count * per_unit + 1, sizeof *plan->blocks);
     oct_status status = OCT_OK;
@@ -410,6 +427,7 @@ oct_status oct_plan_make_memory(oct_plan *plan)
         for (int i = 0; i < plan->unit_count; i++) plan->units[i].memory.d_out = -1;
     for (int i = plan->unit_count - 1; i >= 0; i--) {
         mark_lazy_gradient(plan, i);
+        mark_gradient_sums(plan, i);
         share_gradient(plan, i);
     }
     for (int i = 0; i < plan->unit_count; i++) make_private_blocks(plan, i);
