@@ -13,6 +13,7 @@ typedef struct oct_conv_geometry {
     int kernel_h, kernel_w, stride_h, stride_w, dilation_h, dilation_w, pad_top, pad_left;
     int groups, group_in, group_out; /* channels of one group; depthwise: groups 1, group_in = group_out = channels */
     bool depthwise;
+    bool winograd;  /* runs by autograd/conv_winograd.h: wide 3x3 layers */
     bool pointwise; /* 1x1, stride 1, no padding: the pixels of all images form one long row */
 } oct_conv_geometry;
 

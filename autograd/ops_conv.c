@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "autograd/base/par.h"
+#include "autograd/conv_winograd.h"
 
 /* --- descriptor --- */
 
@@ -121,7 +122,9 @@ oct_conv_geometry oct_conv_geometry_of(const oct_node *conv, const oct_node *inp
 
 static oct_conv_geometry geometry_in(const oct_graph *graph, const oct_node *conv)
 {
-    return oct_conv_geometry_of(conv, oct_node_input(graph, conv, 0), oct_node_input(graph, conv, 1));
+    oct_conv_geometry g = oct_conv_geometry_of(conv, oct_node_input(graph, conv, 0), oct_node_input(graph, conv, 1));
+    g.winograd = !graph->ctx->no_winograd && oct_winograd_fits(&g);
+    return g;
 }
 
 static int64_t conv2d_macs(const oct_graph *graph, const oct_node *node)
@@ -200,16 +203,26 @@ static int band_rows(const oct_conv_geometry *g)
     return rows < g->out_h ? rows : g->out_h;
 }
 
+/* Images that the affine is applied to before a call, rounded to cache lines. */
+static size_t winograd_x_size(const oct_conv_geometry *g)
+{
+    size_t image = (size_t)g->in_h * (size_t)g->in_w * (size_t)g->in_c;
+    return (image * (size_t)oct_winograd_images(g) + 15) & ~(size_t)15;
+}
+
 static forward_layout forward_memory(const oct_conv_geometry *g, int threads, void *scratch)
 {
     oct_carve carve = {.base = (char *)scratch};
     forward_layout layout = {0};
     oct_window window = oct_conv_window(g, 0, g->out_h);
     size_t packed = oct_f32_packed_size(g->group_out, g->kernel_h, g->kernel_w, g->group_in);
-    if (!g->depthwise)
+    if (g->winograd)
+        layout.packed = (float *)oct_carve_take(&carve, oct_winograd_packed_size(g, false), sizeof(float));
+    else if (!g->depthwise)
         layout.packed = (float *)oct_carve_take(&carve, packed * (size_t)g->groups, sizeof(float));
-    size_t size = g->pointwise ? oct_conv_block_pixels(g) * (size_t)g->in_c
-                               : oct_window_size(&window, g->in_h, g->in_w, g->in_c, true);
+    size_t size = oct_window_size(&window, g->in_h, g->in_w, g->in_c, true);
+    if (g->pointwise) size = oct_conv_block_pixels(g) * (size_t)g->in_c;
+    if (g->winograd) size = winograd_x_size(g) + oct_winograd_buffer_size(g);
     /* A multiple of 16 elements keeps the buffers of two threads on different cache lines. */
     layout.buffer_size = (size + 15) & ~(size_t)15;
     layout.buffers = (float *)oct_carve_take(&carve, layout.buffer_size * sizeof(float), (size_t)threads);
@@ -220,6 +233,28 @@ static forward_layout forward_memory(const oct_conv_geometry *g, int threads, vo
 size_t oct_conv_forward_scratch(const oct_conv_geometry *g, int threads)
 {
     return forward_memory(g, threads, NULL).bytes;
+}
+
+typedef struct winograd_pack {
+    const oct_conv_geometry *g;
+    bool towards_x;
+    float *packed;
+    const float *w;
+} winograd_pack;
+
+enum { PACK_PARTS = 16 };
+
+static void pack_part(void *arg, int64_t part, int thread)
+{
+    (void)thread;
+    const winograd_pack *p = (const winograd_pack *)arg;
+    oct_winograd_pack(p->packed, p->w, p->g, p->towards_x, (int)part, PACK_PARTS);
+}
+
+void oct_conv_pack_winograd(oct_step *step, const oct_conv_geometry *g, bool towards_x, float *packed, const float *w)
+{
+    winograd_pack p = {g, towards_x, packed, w};
+    oct_parallel_for(step->ctx->threads, PACK_PARTS, pack_part, &p);
 }
 
 /* Output rows of `pixels` pixels each, the input of the first at x. */
@@ -322,6 +357,29 @@ static void forward_images(void *arg, int64_t chunk, int thread)
         for (int band = 0; band < job->bands; band++) forward_band(job, n, band, chunk, thread);
 }
 
+/* A chunk of images by Winograd's algorithm, group by group. */
+static void forward_winograd(void *arg, int64_t chunk, int thread)
+{
+    const forward_job *job = (const forward_job *)arg;
+    const oct_conv_geometry *g = job->g;
+    size_t x_pixels = (size_t)g->in_h * (size_t)g->in_w, y_pixels = (size_t)g->out_h * (size_t)g->out_w;
+    size_t group = (size_t)oct_winograd_images(g), last = oct_chunk_border(job->images, job->chunks, chunk + 1);
+    float *made = job->buffers + (size_t)thread * job->buffer_size, *buffer = made + winograd_x_size(g);
+    clear_sums(job, chunk);
+    for (size_t n = oct_chunk_border(job->images, job->chunks, chunk); n < last; n += group) {
+        size_t images = last - n < group ? last - n : group;
+        const float *x = job->x + n * x_pixels * (size_t)g->in_c;
+        float *y = job->y + n * y_pixels * (size_t)g->out_c;
+        if (job->affine) {
+            job->f32->affine_clamp(made, x, job->affine->a, job->affine->b, NULL, images * x_pixels, g->in_c,
+                                   job->affine->lo, job->affine->hi);
+            x = made;
+        }
+        oct_winograd_run(job->f32, g, false, job->w, job->bias, y, 0, x, (int)images, buffer);
+        add_sums(job, chunk, y, images * y_pixels);
+    }
+}
+
 static void forward_one_band(void *arg, int64_t item, int thread)
 {
     const forward_job *job = (const forward_job *)arg;
@@ -338,6 +396,10 @@ static void run_forward(oct_step *step, forward_job *job)
     if (g->pointwise) {
         size_t most = (pixels + 31) / 32; /* a linear layer does not run row by row */
         job->chunks = most < OCT_SUM_CHUNKS ? (int)most : OCT_SUM_CHUNKS;
+    } else if (g->winograd) {
+        int groups = (step->batch + oct_winograd_images(g) - 1) / oct_winograd_images(g);
+        if (groups < 4) groups = step->batch < 4 ? step->batch : 4;
+        job->chunks = groups < OCT_SUM_CHUNKS ? groups : OCT_SUM_CHUNKS;
     } else if (step->batch >= small) {
         job->chunks = step->batch < OCT_SUM_CHUNKS ? step->batch : OCT_SUM_CHUNKS;
     }
@@ -352,7 +414,8 @@ static void run_forward(oct_step *step, forward_job *job)
         job->sums->chunks = job->chunks;
     }
     job->bands = (g->out_h + band_rows(g) - 1) / band_rows(g);
-    oct_parallel_for(threads, job->chunks, g->pointwise ? forward_pixels : forward_images, job);
+    oct_par_fn *body = g->pointwise ? forward_pixels : g->winograd ? forward_winograd : forward_images;
+    oct_parallel_for(threads, job->chunks, body, job);
 }
 
 oct_status oct_conv_forward(oct_step *step, const oct_conv_geometry *g)
@@ -370,7 +433,10 @@ oct_status oct_conv_forward(oct_step *step, const oct_conv_geometry *g)
                        .buffer_size = layout.buffer_size,
                        .images = (size_t)step->batch};
     step->out->sums.chunks = 0;
-    if (!g->depthwise) {
+    if (g->winograd) {
+        oct_conv_pack_winograd(step, g, false, layout.packed, w);
+        job.w = layout.packed;
+    } else if (!g->depthwise) {
         job.packed_group = oct_f32_packed_size(g->group_out, g->kernel_h, g->kernel_w, g->group_in);
         ptrdiff_t tap = g->group_in, row = g->kernel_w * tap, output = g->kernel_h * row;
         for (int k = 0; k < g->groups; k++) {

@@ -10,6 +10,7 @@
 #include <string.h>
 
 #include "autograd/base/par.h"
+#include "autograd/conv_winograd.h"
 
 enum { MAX_CHUNKS = 16, ENOUGH_CHUNKS = 8, PARTIAL_LIMIT = 16 << 20 /* bytes of all partial weight gradients, two at least */ };
 
@@ -50,6 +51,7 @@ static size_t inner_size(const oct_conv_geometry *g)
 
 static size_t partial_size(const oct_conv_geometry *g)
 {
+    if (g->winograd) return oct_winograd_dw_size(g);
     return g->depthwise ? inner_size(g) : (size_t)g->groups * inner_size(g) * rounded_outputs(g);
 }
 
@@ -70,11 +72,12 @@ static size_t dy_size(const oct_conv_geometry *g)
     return (size_t)g->out_h * (size_t)g->out_w * (size_t)g->out_c;
 }
 
-/* Images per call of a pointwise convolution whose operands are made image by image: small ones go together, so that a
- * linear layer is few calls. */
+/* Images per call: of a pointwise convolution whose operands are made image by image, so that a linear layer is few calls,
+ * and by Winograd's algorithm. */
 static size_t images_together(const oct_conv_geometry *g)
 {
     size_t pixels = (size_t)g->out_h * (size_t)g->out_w;
+    if (g->winograd) return (size_t)oct_winograd_images(g);
     return g->pointwise && pixels < 64 ? 64 / pixels : 1;
 }
 
@@ -89,15 +92,17 @@ static size_t backward_memory(backward_job *job, const oct_conv_geometry *g, int
     size_t padded = oct_window_size(&job->dx.window, g->out_h, g->out_w, g->out_c, false);
     size_t pixels = oct_conv_block_pixels(g), images = images_together(g);
     if (g->pointwise) x_size = padded = 0;
+    if (g->winograd) x_size = oct_winograd_buffer_size(g);
     job->buffer_size = ((x_size > padded ? x_size : padded) + 15) & ~(size_t)15;
     /* One thread's partial results do not share a cache line with another's. */
     job->partial_size = (partial_size(g) + 15) & ~(size_t)15;
     job->partial = (float *)oct_carve_take(&carve, job->partial_size * sizeof(float), (size_t)chunks);
     job->bias = (double *)oct_carve_take(&carve, (size_t)g->out_c * sizeof(double), (size_t)chunks);
-    job->dx.packed = (float *)oct_carve_take(&carve, oct_conv_dx_packed_size(g), sizeof(float));
+    job->dx.packed = (float *)oct_carve_take(
+        &carve, g->winograd ? oct_winograd_packed_size(g, true) : oct_conv_dx_packed_size(g), sizeof(float));
     job->buffers = (float *)oct_carve_take(&carve, job->buffer_size * sizeof(float), (size_t)threads);
     bool blocks = g->pointwise && !sourced;
-    size_t x_made = blocks ? pixels * (size_t)g->in_c : sourced ? images * image_size(g) : 0;
+    size_t x_made = blocks ? pixels * (size_t)g->in_c : sourced || g->winograd ? images * image_size(g) : 0;
     size_t dy_made = blocks ? pixels * (size_t)g->out_c : images * dy_size(g);
     job->x_buffer_size = (x_made + 15) & ~(size_t)15;
     job->dy_buffer_size = (dy_made + 15) & ~(size_t)15;
@@ -191,12 +196,18 @@ static const float *images_of_dy(const backward_job *job, size_t first, size_t l
     return dy;
 }
 
-/* x of images [first, last), without the affine. */
+/* x of images [first, last), without the affine but for Winograd's algorithm. */
 static const float *images_of_x(const backward_job *job, size_t first, size_t last, int thread)
 {
     size_t size = image_size(job->g);
-    if (!job->source) return job->x + first * size;
     float *x = job->x_buffers + (size_t)thread * job->x_buffer_size;
+    if (!job->source && job->g->winograd && job->affine) {
+        size_t channels = (size_t)job->g->in_c;
+        job->f32->affine_clamp(x, job->x + first * size, job->affine->a, job->affine->b, NULL,
+                               (last - first) * size / channels, (int)channels, job->affine->lo, job->affine->hi);
+        return x;
+    }
+    if (!job->source) return job->x + first * size;
     for (size_t n = first; n < last; n++) job->source->make_x(job->source->arg, x + (n - first) * size, n);
     return x;
 }
@@ -221,8 +232,15 @@ static void clear_sums(const backward_job *job, int64_t chunk)
     memset(job->sums->square + at, 0, n * sizeof(double));
 }
 
-/* Images [first, last): their share of the weight gradient, of the bias gradient, and their dx. Only pointwise there is
- * more than one. */
+static void dx_winograd(const backward_job *job, size_t first, size_t last, const float *dy, float *buffer)
+{
+    const oct_conv_dx *dx = &job->dx;
+    oct_winograd_run(job->f32, job->g, true, dx->packed, NULL, dx->dx + first * image_size(job->g), dx->accumulate, dy,
+                     (int)(last - first), buffer);
+}
+
+/* Images [first, last): their share of the weight gradient, of the bias gradient, and their dx. There is more than one
+ * only when images go together. */
 static void backward_images(const backward_job *job, size_t first, size_t last, float *dw, double *bias, int thread)
 {
     const oct_conv_geometry *g = job->g;
@@ -231,7 +249,9 @@ static void backward_images(const backward_job *job, size_t first, size_t last, 
     const float *dy = images_of_dy(job, first, last, thread);
     if (bias) job->f32->channel_sum(bias, dy, count, g->out_c);
     const float *x = dw ? images_of_x(job, first, last, thread) : NULL;
-    if (dw && g->pointwise) {
+    if (dw && g->winograd) {
+        oct_winograd_dw(job->f32, g, dw, x, dy, (int)(last - first), buffer);
+    } else if (dw && g->pointwise) {
         dw_image(job, dw, x, 0, dy, 1, (int)count);
     } else if (dw) {
         oct_window window = oct_conv_window(g, 0, g->out_h);
@@ -241,7 +261,9 @@ static void backward_images(const backward_job *job, size_t first, size_t last, 
         dw_image(job, dw, padded, row, dy, g->out_h, g->out_w);
     }
     if (!job->want_x || !job->fused) return;
-    if (g->pointwise)
+    if (g->winograd)
+        dx_winograd(job, first, last, dy, buffer);
+    else if (g->pointwise)
         oct_conv_dx_pixels(&job->dx, first * pixels, count, dy);
     else
         oct_conv_dx_image(&job->dx, first, dy, buffer);
@@ -298,10 +320,13 @@ static void dx_item(void *arg, int64_t item, int thread)
     size_t pixels = (size_t)g->out_h * (size_t)g->out_w, block = oct_conv_block_pixels(g);
     if (!g->pointwise || job->source) {
         const float *dy = images_of_dy(job, first, last, thread);
-        if (g->pointwise)
+        float *buffer = job->buffers + (size_t)thread * job->buffer_size;
+        if (g->winograd)
+            dx_winograd(job, first, last, dy, buffer);
+        else if (g->pointwise)
             oct_conv_dx_pixels(&job->dx, first * pixels, (last - first) * pixels, dy);
         else
-            oct_conv_dx_image(&job->dx, first, dy, job->buffers + (size_t)thread * job->buffer_size);
+            oct_conv_dx_image(&job->dx, first, dy, buffer);
         return;
     }
     for (size_t at = first * pixels; at < last * pixels; at += block) {
@@ -359,6 +384,16 @@ static void combine_item(void *arg, int64_t item, int thread)
     }
 }
 
+enum { FINISH_PARTS = 16 };
+
+static void finish_winograd(void *arg, int64_t part, int thread)
+{
+    (void)thread;
+    const backward_job *job = (const backward_job *)arg;
+    oct_winograd_dw_finish(job->g, job->dw, job->accumulate_w, job->partial, job->partial_size, job->chunks, (int)part,
+                           FINISH_PARTS);
+}
+
 oct_status oct_conv_backward(oct_step *step, const oct_conv_geometry *g, const oct_conv_source *source)
 {
     int threads = step->ctx->threads;
@@ -380,7 +415,10 @@ oct_status oct_conv_backward(oct_step *step, const oct_conv_geometry *g, const o
         job.dx.f32 = step->f32;
         job.dx.dx = (float *)step->d_in[0]->data;
         job.dx.accumulate = step->accumulate[0];
-        oct_conv_dx_pack(&job.dx, (const float *)step->in[1]->data);
+        if (g->winograd)
+            oct_conv_pack_winograd(step, g, true, job.dx.packed, (const float *)step->in[1]->data);
+        else
+            oct_conv_dx_pack(&job.dx, (const float *)step->in[1]->data);
     }
     /* Chunks of big weights are few: dx then runs by itself over images. */
     bool sums = job.want_w || want_bias;
@@ -398,7 +436,9 @@ oct_status oct_conv_backward(oct_step *step, const oct_conv_geometry *g, const o
     if (job.want_w) {
         job.dw = (float *)step->d_in[1]->data;
         job.accumulate_w = step->accumulate[1];
-        if (g->depthwise)
+        if (g->winograd)
+            oct_parallel_for(threads, FINISH_PARTS, finish_winograd, &job);
+        else if (g->depthwise)
             combine_depthwise(&job);
         else
             oct_parallel_for(threads, combine_items(g), combine_item, &job);

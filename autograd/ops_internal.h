@@ -55,6 +55,8 @@ static inline const oct_affine *oct_tensor_affine(const oct_tensor *t)
 {
     return t->storage == OCT_STORE_AFFINE ? &t->affine : NULL;
 }
+/* Transformed weights of a Winograd convolution, in parallel. */
+void oct_conv_pack_winograd(oct_step *step, const oct_conv_geometry *g, bool towards_x, float *packed, const float *w);
 /* Pixels of a pointwise convolution that go together, so that what they read and write stays in the cache. */
 size_t oct_conv_block_pixels(const oct_conv_geometry *g);
 /* Window of x that output rows [first, last) read. */

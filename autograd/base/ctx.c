@@ -34,6 +34,8 @@ oct_status oct_ctx_create(oct_ctx **out, const oct_ctx_options *options, oct_err
     ctx->cpu_mask = mask;
     const char *fuse = getenv("OCT_FUSE");
     ctx->no_fuse = fuse && !strcmp(fuse, "0");
+    const char *winograd = getenv("OCT_WINOGRAD");
+    ctx->no_winograd = winograd && !strcmp(winograd, "0");
     ctx->log = options->log;
     ctx->log_user = options->log_user;
     *out = ctx;

@@ -25,6 +25,7 @@ typedef struct oct_ctx {
     oct_error error;   /* first failure since the last oct_error_clear */
     int threads;       /* constant: plans size their scratch by it */
     uint32_t cpu_mask; /* features kernels may use (base/cpu.h) */
+    int no_winograd;   /* environment OCT_WINOGRAD=0: every float convolution is a direct sum (autograd/conv_winograd.h) */
     int no_fuse;       /* environment OCT_FUSE=0: plans run node by node (autograd/plan.h) */
     oct_log_fn *log;
     void *log_user;

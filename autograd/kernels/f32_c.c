@@ -257,4 +257,5 @@ void oct_f32_fill_c(oct_f32_kernels *table)
         .sum_squares = sum_squares_c,
         .sgd = sgd_c,
     };
+    oct_f32_fill_winograd_c(table);
 }

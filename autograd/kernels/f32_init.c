@@ -15,8 +15,9 @@ void oct_f32_kernels_init(oct_f32_kernels *table, uint32_t cpu_mask)
     oct_f32_fill_avx2(table);
     if (!(cpu_mask & OCT_CPU_AVX512)) return;
     oct_f32_fill_avx512(table);
+#elif defined(__aarch64__)
+    if (cpu_mask & OCT_CPU_NEON) oct_f32_fill_neon(table);
 #else
-    /* NEON goes here: f32_arm.c instantiates f32_tmpl.h with four-float vectors (OCT_CPU_NEON). */
     (void)cpu_mask;
 #endif
 }

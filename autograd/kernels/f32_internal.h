@@ -8,9 +8,12 @@
 #include "autograd/kernels/f32_kernels.h"
 
 void oct_f32_fill_c(oct_f32_kernels *table);
+void oct_f32_fill_winograd_c(oct_f32_kernels *table); /* part of fill_c */
 #if defined(__x86_64__)
 void oct_f32_fill_avx2(oct_f32_kernels *table);
 void oct_f32_fill_avx512(oct_f32_kernels *table);
+#elif defined(__aarch64__)
+void oct_f32_fill_neon(oct_f32_kernels *table);
 #endif
 
 #endif

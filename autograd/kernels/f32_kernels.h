@@ -53,6 +53,19 @@ typedef struct oct_f32_depthwise {
     int accumulate;
 } oct_f32_depthwise;
 
+/* A row of 2x2 tiles of an NHWC image for the Winograd transforms of F(2x2, 3x3) (autograd/conv_winograd.h). Tile t has
+ * its corner at image row `top`, column left + 2t; both may lie outside the image. Image pixels are
+ * image + row_index*row + column_index*pixel. Transformed tiles are 16 matrices: position 4i+j of tile t, channel c lies at
+ * (4i+j)*position + t*tile + c. */
+typedef struct oct_f32_tiles {
+    int tiles, channels;      /* >= 1 */
+    int height, width;        /* of the image */
+    int top, left;
+    ptrdiff_t row, pixel;
+    ptrdiff_t position, tile;
+    int accumulate;           /* of winograd_output */
+} oct_f32_tiles;
+
 typedef struct oct_f32_kernels {
     const char *level; /* level name of base/cpu.h whose variants fill this table */
 
@@ -124,6 +137,17 @@ typedef struct oct_f32_kernels {
      *   w -= lr * (nesterov ? g' + momentum*v : v) */
     void (*sgd)(float *w, float *v, const float *grad, const uint8_t *decay, size_t n, float scale, float lr,
                 float momentum, float weight_decay, int nesterov);
+
+    /* Winograd transforms, additions and subtractions in the order of f32_winograd_c.c: exact. T(d) below is applied to
+     * the columns of the tile first, then to the rows of the result.
+     * input:    v = T d T^t of the 4x4 pixels d from the corner on, pixels outside the image being 0 (not read);
+     *           T(d) = (d0 - d2, d1 + d2, d2 - d1, d3 - d1)
+     * output:   2x2 pixels y (+)= T m T^t + bias[c], pixels outside the image are not written; bias may be NULL;
+     *           T(m) = (m0 + m1 + m2, m1 - m2 + m3)
+     * gradient: the transpose of output: v = T d T^t of the 2x2 pixels, 0 outside;  T(d) = (d0, d0 + d1, d0 - d1, d1) */
+    void (*winograd_input)(float *v, const float *x, const oct_f32_tiles *p);
+    void (*winograd_output)(float *y, const float *m, const float *bias, const oct_f32_tiles *p);
+    void (*winograd_gradient)(float *v, const float *dy, const oct_f32_tiles *p);
 } oct_f32_kernels;
 
 /* Fills the table: the C reference first, then every level in `cpu_mask` (base/cpu.h), lowest first. The mask must

@@ -11,7 +11,7 @@
  *   T_VEC, T_DVEC          vector of T_V floats; of T_V/2 doubles
  *   T_ZERO() T_SET1(f) T_LOAD(p) T_STORE(p, v)   floats, unaligned
  *   T_LOAD_N(p, n) T_STORE_N(p, v, n)   the first n of T_V elements, 0 < n < T_V, others 0 or untouched
- *   T_ADD T_MUL T_FMA(a, b, c)          T_FMA = a*b + c, rounded once
+ *   T_ADD T_SUB T_MUL T_FMA(a, b, c)    T_FMA = a*b + c, rounded once
  *   T_CLAMP(x, lo, hi)     x < lo ? lo : x > hi ? hi : x (NaN passes, -0 passes when lo is 0)
  *   T_INSIDE(v, y, lo, hi) lo < y && y < hi ? v : 0
  *   T_LOW(v) T_HIGH(v)     lower and upper half as T_DVEC
@@ -756,6 +756,8 @@ T_TARGET static void T_NAME(sgd)(float *w, float *v, const float *grad, const ui
     }
 }
 
+#include "autograd/kernels/f32_winograd_tmpl.h"
+
 void T_FILL(oct_f32_kernels *table)
 {
     *table = (oct_f32_kernels){
@@ -778,6 +780,9 @@ void T_FILL(oct_f32_kernels *table)
         .axpy = T_NAME(axpy),
         .sum_squares = T_NAME(sum_squares),
         .sgd = T_NAME(sgd),
+        .winograd_input = T_NAME(winograd_input),
+        .winograd_output = T_NAME(winograd_output),
+        .winograd_gradient = T_NAME(winograd_gradient),
     };
 }
 
@@ -800,6 +805,7 @@ void T_FILL(oct_f32_kernels *table)
 #undef T_LOAD_N
 #undef T_STORE_N
 #undef T_ADD
+#undef T_SUB
 #undef T_MUL
 #undef T_FMA
 #undef T_CLAMP

@@ -28,6 +28,7 @@ static const int32_t first_lanes[16] = {-1, -1, -1, -1, -1, -1, -1, -1, 0, 0, 0,
 #define T_LOAD_N(p, n) _mm256_maskload_ps(p, LANES(n))
 #define T_STORE_N(p, v, n) _mm256_maskstore_ps(p, LANES(n), v)
 #define T_ADD _mm256_add_ps
+#define T_SUB _mm256_sub_ps
 #define T_MUL _mm256_mul_ps
 #define T_FMA _mm256_fmadd_ps
 /* max(a, b) is a > b ? a : b and min(a, b) is a < b ? a : b, both with the second operand for NaN. */
@@ -72,6 +73,7 @@ static const int32_t first_lanes[16] = {-1, -1, -1, -1, -1, -1, -1, -1, 0, 0, 0,
 #define T_LOAD_N(p, n) _mm512_maskz_loadu_ps(FIRST(n), p)
 #define T_STORE_N(p, v, n) _mm512_mask_storeu_ps(p, FIRST(n), v)
 #define T_ADD _mm512_add_ps
+#define T_SUB _mm512_sub_ps
 #define T_MUL _mm512_mul_ps
 #define T_FMA _mm512_fmadd_ps
 #define T_CLAMP(x, lo, hi) _mm512_min_ps(hi, _mm512_max_ps(lo, x))

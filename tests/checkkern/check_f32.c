@@ -96,6 +96,9 @@ void check_f32(checkkern *k)
     checkkern_entry(k, "f32.axpy", levels, check_axpy, NULL);
     checkkern_entry(k, "f32.sum_squares", levels, check_sum_squares, bench_sum_squares);
     checkkern_entry(k, "f32.sgd", levels, check_sgd, bench_sgd);
+    checkkern_entry(k, "f32.winograd_input", levels, check_winograd_input, NULL);
+    checkkern_entry(k, "f32.winograd_output", levels, check_winograd_output, NULL);
+    checkkern_entry(k, "f32.winograd_gradient", levels, check_winograd_gradient, NULL);
     checkkern_entry(k, "f32.pack", portable, check_pack, NULL);
     checkkern_entry(k, "f32.pad_image", portable, check_pad_image, NULL);
 }

@@ -71,5 +71,8 @@ checkkern_body check_clamp_backward;
 checkkern_body check_axpy;
 checkkern_body check_sum_squares;
 checkkern_body check_sgd;
+checkkern_body check_winograd_input;
+checkkern_body check_winograd_output;
+checkkern_body check_winograd_gradient;
 
 #endif
