@@ -2,11 +2,12 @@
 #include "quant/fold.h"
 
 #include <math.h>
+#include <string.h>
 
 #include "autograd/base/memory.h"
 #include "quant/int8/requant.h"
 
-enum { WEIGHT_MAX = 127, CHANNEL_HEADROOM = 8 /* log2 256, docs/quantization.md 3.4 */, MIN_EXPONENT = -120 };
+enum { WEIGHT_MAX = 127, CHANNEL_HEADROOM = 8 /* log2 256, docs/quantization.md 3.4 */, MIN_EXPONENT = -120, FOLD_BLOCK = 64 };
 static const double min_scale = 1e-8, max_abs = 0x1p-16;
 
 size_t oct_fold_bytes(int outputs, size_t per_output)
@@ -58,14 +59,27 @@ static double channel_bias(const oct_fold_source *src, int o, double s)
     return src->gamma ? (double)src->beta[o] + (b0 - (double)src->mean[o]) * s : b0;
 }
 
+static uint32_t magnitude_bits(float x)
+{
+    uint32_t bits;
+    memcpy(&bits, &x, sizeof bits);
+    return bits & 0x7fffffffu;
+}
+
+/* max |s*w| of one output, not finite when one of them is not: rounding is monotone, so it is that of the largest |w|, which
+ * is that of the largest bit pattern. */
 static double channel_max(const oct_fold_source *src, int o, double s)
 {
-    double largest = 0;
+    int32_t largest = 0;
+    size_t step = src->outputs_last ? (size_t)src->outputs : 1;
+    const float *w = src->weights + weight_index(src, o, 0);
     for (size_t i = 0; i < src->per_output; i++) {
-        double a = fabs(s * (double)src->weights[weight_index(src, o, i)]);
-        if (!(a <= largest)) largest = a; /* NaN wins and is found by the caller */
+        int32_t a = (int32_t)magnitude_bits(w[i * step]);
+        largest = a > largest ? a : largest;
     }
-    return largest;
+    float w_max;
+    memcpy(&w_max, &largest, sizeof w_max);
+    return fabs(s * (double)w_max);
 }
 
 static int weight_exponent(double largest)
@@ -73,20 +87,55 @@ static int weight_exponent(double largest)
     return 7 - oct_ceil_exponent(largest > max_abs ? largest : max_abs);
 }
 
+/* round half away from zero of |x| < 2^31: adding the largest number below 0.5 carries into the next integer exactly where
+ * the fraction is at least one half. The same as round(), in a form that compilers vectorise. */
+static int32_t round_away(double x)
+{
+    return (int32_t)(x + copysign(0x1.fffffffffffffp-2, x));
+}
+
+/* Codes and straight-through mask of n <= FOLD_BLOCK weights `step` apart; returns the sum of |code|. Short loops with one
+ * width of numbers each, so that compilers vectorise them. */
+static inline int32_t quantize_block(int8_t *codes, uint8_t *passes, const float *w, size_t n, size_t step, double s,
+                                     double kappa)
+{
+    const double limit = WEIGHT_MAX + 1;
+    int32_t q[FOLD_BLOCK], sum = 0;
+    for (size_t i = 0; i < n; i++) {
+        double x = s * (double)w[i * step] * kappa;
+        x = x < -limit ? -limit : x;
+        x = x > limit ? limit : x;
+        q[i] = round_away(x);
+    }
+    for (size_t i = 0; passes && i < n; i++) passes[i * step] = q[i] >= -WEIGHT_MAX && q[i] <= WEIGHT_MAX;
+    for (size_t i = 0; i < n; i++) {
+        int32_t clipped = oct_clamp_i32(q[i], -WEIGHT_MAX, WEIGHT_MAX);
+        codes[i * step] = (int8_t)clipped;
+        sum += clipped < 0 ? -clipped : clipped;
+    }
+    return sum;
+}
+
+static int64_t quantize_weights(int8_t *codes, uint8_t *passes, const float *w, size_t n, size_t step, double s,
+                                double kappa)
+{
+    int64_t sum = 0;
+    for (size_t i = 0; i < n; i += FOLD_BLOCK) {
+        size_t count = n - i < FOLD_BLOCK ? n - i : FOLD_BLOCK, at = i * step;
+        uint8_t *p = passes ? passes + at : NULL;
+        sum += step == 1 ? quantize_block(codes + at, p, w + at, count, 1, s, kappa)
+                         : quantize_block(codes + at, p, w + at, count, step, s, kappa);
+    }
+    return sum;
+}
+
 /* Codes of one output at fold->exponent[o]; false when a bound of docs/quantization.md 11.2 is broken. */
 static int quantize_channel(const oct_fold *fold, const oct_fold_source *src, int o)
 {
     double s = fold->s[o], kappa = ldexp(1, fold->exponent[o]);
-    int64_t sum = 0;
-    for (size_t i = 0; i < src->per_output; i++) {
-        size_t k = weight_index(src, o, i);
-        double w = s * (double)src->weights[k];
-        int32_t q = oct_weight_code(w, kappa, -WEIGHT_MAX - 1, WEIGHT_MAX + 1);
-        if (fold->passes) fold->passes[k] = q >= -WEIGHT_MAX && q <= WEIGHT_MAX;
-        q = oct_clamp_i32(q, -WEIGHT_MAX, WEIGHT_MAX);
-        fold->codes[k] = (int8_t)q;
-        sum += q < 0 ? -q : q;
-    }
+    size_t first = weight_index(src, o, 0), step = src->outputs_last ? (size_t)src->outputs : 1;
+    int64_t sum = quantize_weights(fold->codes + first, fold->passes ? fold->passes + first : NULL,
+                                   src->weights + first, src->per_output, step, s, kappa);
     double kappa_bias = ldexp(1, src->input_exponent + fold->exponent[o]);
     fold->bias[o] = oct_weight_code(channel_bias(src, o, s), kappa_bias, -(1 << 30), 1 << 30);
     if (fold->dead) fold->dead[o] = sum == 0;

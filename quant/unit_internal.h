@@ -38,6 +38,8 @@ oct_pool_window oct_pool_window_at(const oct_node *pool, const oct_shape *x, int
 /* Values in front of the activation, one image row at a time: y[pixels*channels]. */
 typedef struct oct_point_source {
     void (*row)(const void *arg, float *y, int64_t image, int row, int thread);
+    /* The values of pixels first, first + step, ... of a row without gaps; NULL = taken from the row. */
+    void (*picked)(const void *arg, float *y, int64_t image, int row, int first, int step);
     /* Exact codes of a row where float values cannot give them (averages, tables, exponents far apart); NULL = the
      * rounded values are exact. `lo`, `hi` are the code limits, activation included. */
     void (*codes)(const void *arg, uint8_t *codes, int64_t image, int row, int exponent, int lo, int hi);
@@ -59,8 +61,10 @@ oct_point oct_point_of(const oct_step *step, const oct_node *act, const oct_node
 
 /* Memory of the functions below. */
 typedef struct oct_point_memory {
-    float *rows;           /* threads x 2 rows */
+    float *rows;           /* threads x row */
     size_t row_elements;   /* rounded up to 16 */
+    float *picked;         /* threads x picked_elements: what the histogram counts */
+    size_t picked_elements;
     float *extrema;        /* batch x 2 */
     uint32_t *non_finite;  /* batch */
     uint32_t *counts;      /* batch x 256 */

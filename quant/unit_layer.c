@@ -12,9 +12,14 @@
 #include <string.h>
 
 #include "autograd/base/par.h"
+#include "autograd/conv_winograd.h"
 #include "quant/int8/requant.h"
 
-enum { SUM_PIXELS = 32 /* of oct_i8_kernels.acc_sums */ };
+enum {
+    SUM_PIXELS = 32,       /* of oct_i8_kernels.acc_sums */
+    MAKE_AGAIN = 16,       /* products per accumulator */
+    BLOCK_ELEMENTS = 2048, /* of rows that are looked at together */
+};
 
 float *oct_layer_data(const oct_layer_job *job, const oct_node *n, int slot)
 {
@@ -59,6 +64,7 @@ void oct_layer_job_init(oct_layer_job *job, const oct_graph *g, const oct_unit *
     if (wa->has_bias) job->bias = oct_node_input(g, job->weight_fq, job->weight_fq->input_count - 1);
     job->geometry = job->layer->op == &oct_op_linear ? oct_linear_geometry(job->layer, x)
                                                      : oct_conv_geometry_of(job->layer, x, job->weight_fq);
+    job->geometry.winograd = !g->ctx->no_winograd && oct_winograd_fits(&job->geometry); /* of backward */
     oct_i8_kernels_init(&job->kernels, g->ctx->cpu_mask);
     describe_to_engine(job, in_signed);
     job->outputs = oct_weight_outputs(&job->weight->shape, &job->outputs_last);
@@ -67,6 +73,10 @@ void oct_layer_job_init(oct_layer_job *job, const oct_graph *g, const oct_unit *
     job->out_sample = oct_shape_sample(&job->layer->shape);
     job->rows = job->geometry.out_h;
     job->row_elements = job->out_sample / (size_t)job->rows;
+    /* Where mask bits of rows follow each other without a gap, short rows go together. */
+    size_t together = job->row_elements % 8 == 0 ? BLOCK_ELEMENTS / job->row_elements : 1;
+    job->block_rows = together < 1 ? 1 : together > (size_t)job->rows ? job->rows : (int)together;
+    job->block_elements = ((size_t)job->block_rows * job->row_elements + 15) & ~(size_t)15;
 }
 
 size_t oct_layer_kept_place(oct_layer_job *job, void *base, int batch, bool training)
@@ -84,16 +94,26 @@ size_t oct_layer_kept_place(oct_layer_job *job, void *base, int batch, bool trai
     return c.used;
 }
 
+/* Whether backward makes accumulators again each time it needs them, instead of keeping those of the batch after the first
+ * time: with few products each that costs no more than the memory traffic, and no memory. */
+static bool makes_again(const oct_layer_job *job)
+{
+    return job->per_output <= MAKE_AGAIN && job->engine_bytes <= OCT_LAYER_STACK;
+}
+
 static void place_backward(oct_layer_job *job, oct_carve *c, int batch, int threads)
 {
     size_t n = (size_t)batch, outputs = (size_t)job->outputs;
-    job->acc_f32 = oct_carve_take(c, job->norm ? n * job->out_sample : 0, sizeof *job->acc_f32);
+    if (job->norm && !makes_again(job)) job->acc = oct_carve_take(c, n * job->out_sample, sizeof *job->acc);
+    job->blocks = oct_carve_take(c, 2 * job->block_elements * sizeof *job->blocks, (size_t)threads);
     job->grad_sum = oct_carve_take(c, n * outputs, sizeof(double));
     job->grad_dot = oct_carve_take(c, n * outputs, sizeof(double));
     job->mean_f32 = oct_carve_take(c, outputs, sizeof(float));
     job->p = oct_carve_take(c, outputs, sizeof(float));
     job->q = oct_carve_take(c, outputs, sizeof(float));
     job->r = oct_carve_take(c, outputs, sizeof(float));
+    job->unit = oct_carve_take(c, outputs, sizeof(float));
+    job->s_f32 = oct_carve_take(c, outputs, sizeof(float));
     job->w_f32 = oct_carve_take(c, job->weight->count, sizeof(float));
     job->dw = oct_carve_take(c, job->weight->count, sizeof(float));
     job->conv_scratch = oct_carve_take(c, oct_conv_backward_scratch(&job->geometry, batch, threads, true), 1);
@@ -140,13 +160,12 @@ void oct_layer_job_start(oct_layer_job *job, oct_step *step, bool backward)
     oct_layer_scratch_place(job, step->scratch, step->batch, step->ctx->threads, backward, training);
 }
 
-void oct_layer_convolve(const oct_layer_job *job, int32_t *acc, int64_t image, int thread)
+void oct_layer_convolve(const oct_layer_job *job, int32_t *acc, int64_t image, unsigned char *engine)
 {
     const uint8_t *x = (const uint8_t *)job->step->in[0]->data + (size_t)image * job->in_sample;
-    unsigned char *scratch = job->engine + (size_t)thread * job->engine_bytes;
     for (int row = 0; row < job->rows; row += job->conv.cut.rows_serial) {
         int end = row + job->conv.cut.rows_serial < job->rows ? row + job->conv.cut.rows_serial : job->rows;
-        oct_int8_step_conv(&job->conv, &job->kernels, acc, x, scratch, row, end);
+        oct_int8_step_conv(&job->conv, &job->kernels, acc, x, engine, row, end);
     }
 }
 
@@ -185,7 +204,7 @@ void oct_layer_convolve_item(void *arg, int64_t image, int thread)
 {
     const oct_layer_job *job = arg;
     int32_t *acc = job->acc + (size_t)image * job->out_sample;
-    oct_layer_convolve(job, acc, image, thread);
+    oct_layer_convolve(job, acc, image, job->engine + (size_t)thread * job->engine_bytes);
     if (job->norm) sum_image(job, acc, job->sums + (size_t)image * (size_t)job->outputs, thread);
 }
 
@@ -268,9 +287,18 @@ static void affine_row(const void *arg, float *y, int64_t image, int row, int th
     job->kernels.acc_affine(y, acc, job->a, job->b, (size_t)job->geometry.out_w, job->outputs);
 }
 
+static void affine_picked(const void *arg, float *y, int64_t image, int row, int first, int step)
+{
+    const oct_layer_job *job = arg;
+    size_t channels = (size_t)job->outputs;
+    const int32_t *acc = job->acc + (size_t)image * job->out_sample + (size_t)row * job->row_elements;
+    for (int p = first; p < job->geometry.out_w; p += step, y += channels)
+        job->kernels.acc_affine(y, acc + (size_t)p * channels, job->a, job->b, 1, job->outputs);
+}
+
 oct_point_source oct_layer_acc_source(const oct_layer_job *job)
 {
-    return (oct_point_source){.row = affine_row, .arg = job, .rows = job->rows, .pixels = job->geometry.out_w,
+    return (oct_point_source){.row = affine_row, .picked = affine_picked, .arg = job, .rows = job->rows, .pixels = job->geometry.out_w,
                               .channels = job->outputs};
 }
 

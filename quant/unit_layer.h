@@ -20,6 +20,8 @@ typedef struct oct_layer_kept {
     uint8_t *bits;        /* straight-through mask, NULL outside training */
 } oct_layer_kept;
 
+enum { OCT_LAYER_STACK = 80 * 1024 /* bytes of the engine's scratch that may lie on the stack */ };
+
 typedef struct oct_layer_job {
     oct_step *step;
     const oct_node *layer, *weight_fq, *norm, *act, *fq; /* norm, act, fq may be NULL */
@@ -35,8 +37,7 @@ typedef struct oct_layer_job {
     int64_t positions;          /* batch x rows x pixels */
     oct_layer_kept kept;
     /* scratch */
-    int32_t *acc;               /* batch x out_sample; forward */
-    float *acc_f32;             /* the same as floats; backward */
+    int32_t *acc;               /* batch x out_sample; NULL where they are made again when they are needed */
     unsigned char *engine;      /* threads x engine_bytes */
     size_t engine_bytes;
     int32_t *thread_acc;        /* threads x out_sample */
@@ -48,8 +49,13 @@ typedef struct oct_layer_job {
     int32_t *low, *high;        /* [outputs] */
     int8_t *shift;              /* [outputs] */
     oct_point_memory point;
+    int block_rows;             /* rows that are looked at together */
+    size_t block_elements;      /* of them, rounded up to 16 */
+    float *blocks;              /* threads x 2 x block_elements; backward */
     double *grad_sum, *grad_dot; /* batch x outputs; backward */
     float *mean_f32, *p, *q, *r; /* [outputs]; backward */
+    float *unit, *s_f32;         /* [outputs]: value of a weight code, folding scale; backward */
+    float *d_weight;             /* the parameter's gradient, NULL when it is not wanted */
     float *w_f32, *dw;           /* weight-sized; backward */
     void *conv_scratch;          /* backward */
 } oct_layer_job;
@@ -61,8 +67,8 @@ size_t oct_layer_scratch_place(oct_layer_job *job, void *base, int batch, int th
 /* The above at run time: pointers into step->saved and step->scratch. */
 void oct_layer_job_start(oct_layer_job *job, oct_step *step, bool backward);
 
-/* acc of one image (rows x row_elements), bias included only where the forward packed it. */
-void oct_layer_convolve(const oct_layer_job *job, int32_t *acc, int64_t image, int thread);
+/* acc of one image (rows x row_elements), bias included only where the forward packed it. engine: engine_bytes. */
+void oct_layer_convolve(const oct_layer_job *job, int32_t *acc, int64_t image, unsigned char *engine);
 
 /* Item of a loop over images: the accumulators into job->acc, with batch norm also their sums. arg is the job. */
 void oct_layer_convolve_item(void *arg, int64_t image, int thread);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause
  * Backward of the fused layer step (docs/quantization.md 11.9 live, 4.3 frozen):
  *
- *   dZ = mask(d_out)                                          in place
+ *   dZ = mask(d_out)                                          made where it is used
  *   dbeta = sum dZ, dgamma = sum dZ*x_hat                     accumulators made again on the int8 kernels, which is cheaper
  *   g  = g_scale*(dZ - mean dZ - x_hat*mean(dZ*x_hat))        than keeping them (live; frozen or none: g = dZ)
  *   dX = conv^T(g, w_q),  dW = passes ⊙ s*corr(X, g)          float convolution backward on decoded codes
@@ -12,30 +12,56 @@
 #include "autograd/base/par.h"
 #include "quant/unit_layer.h"
 
-/* Masks one image's gradient and, with batch norm, makes its accumulators and the two sums again. */
+/* Mask bits from `row` of an image on; NULL: all set. */
+static const uint8_t *bits_of(const oct_layer_job *job, size_t image, int row)
+{
+    size_t rows = image * (size_t)job->rows + (size_t)row;
+    return job->kept.bits ? job->kept.bits + rows * oct_mask_row_bytes(job->row_elements) : NULL;
+}
+
+static const float *gradient_at(const oct_layer_job *job, size_t image, int row)
+{
+    return (const float *)job->step->d_out->data + image * job->out_sample + (size_t)row * job->row_elements;
+}
+
+/* Rows [row, row + count) are a block: what is done to one stays in the first-level cache. */
+static int block_rows(const oct_layer_job *job, int row)
+{
+    return job->rows - row < job->block_rows ? job->rows - row : job->block_rows;
+}
+
+/* dZ of a block: the gradient itself or, masked, a copy in `masked`. */
+static const float *masked_block(const oct_layer_job *job, float *masked, size_t image, int row)
+{
+    const float *d = gradient_at(job, image, row);
+    const uint8_t *bits = bits_of(job, image, row);
+    if (!bits) return d;
+    job->kernels.mask_apply(masked, d, bits, (size_t)block_rows(job, row) * job->row_elements);
+    return masked;
+}
+
+/* Sums of dZ and, with batch norm, of dZ*(acc - mean) over one image, whose accumulators are made again. */
 static void sums_of_image(void *arg, int64_t image, int thread)
 {
     const oct_layer_job *job = arg;
-    size_t outputs = (size_t)job->outputs, mask_bytes = oct_mask_row_bytes(job->row_elements);
-    float *d = (float *)job->step->d_out->data + (size_t)image * job->out_sample;
-    for (int row = 0; job->kept.bits && row < job->rows; row++) {
-        float *d_row = d + (size_t)row * job->row_elements;
-        const uint8_t *bits = job->kept.bits + ((size_t)image * (size_t)job->rows + (size_t)row) * mask_bytes;
-        job->kernels.mask_apply(d_row, d_row, bits, job->row_elements);
-    }
-    double *sum = job->grad_sum + (size_t)image * outputs, *dot = job->grad_dot + (size_t)image * outputs;
+    const oct_f32_kernels *f32 = job->step->f32;
+    size_t outputs = (size_t)job->outputs, pixels = (size_t)job->geometry.out_w, n = (size_t)image;
+    double *sum = job->grad_sum + n * outputs, *dot = job->grad_dot + n * outputs;
+    float *masked = job->blocks + (size_t)thread * 2 * job->block_elements, *x = masked + job->block_elements;
+    int32_t *acc = job->acc ? job->acc + n * job->out_sample : job->thread_acc + (size_t)thread * job->out_sample;
     memset(sum, 0, outputs * sizeof *sum);
     memset(dot, 0, outputs * sizeof *dot);
-    size_t positions = job->out_sample / outputs;
-    if (!job->norm) {
-        job->step->f32->channel_sum(sum, d, positions, job->outputs);
-        return;
+    if (job->norm) oct_layer_convolve(job, acc, image, job->engine + (size_t)thread * job->engine_bytes);
+    for (int row = 0; row < job->rows; row += job->block_rows) {
+        size_t positions = (size_t)block_rows(job, row) * pixels;
+        const float *d = masked_block(job, masked, n, row);
+        if (!job->norm) {
+            f32->channel_sum(sum, d, positions, job->outputs);
+            continue;
+        }
+        job->kernels.acc_affine(x, acc + (size_t)row * job->row_elements, job->a, job->b, positions, job->outputs);
+        f32->bn_backward_sums(sum, dot, masked, d, NULL, 0, 0, x, job->mean_f32, positions, job->outputs);
     }
-    int32_t *acc = job->thread_acc + (size_t)thread * job->out_sample;
-    float *acc_f32 = job->acc_f32 + (size_t)image * job->out_sample;
-    oct_layer_convolve(job, acc, image, thread);
-    job->kernels.acc_affine(acc_f32, acc, job->a, job->b, positions, job->outputs);
-    job->step->f32->bn_backward_sums(sum, dot, d, d, NULL, 0, 0, acc_f32, job->mean_f32, positions, job->outputs);
 }
 
 /* Accumulators without the folded bias: the packed start of a frozen forward holds it. */
@@ -87,14 +113,27 @@ static void norm_gradients(const oct_layer_job *job)
     }
 }
 
-/* g of one image from dZ. */
+/* g of one image. */
 static void make_dy(void *arg, float *dy, size_t image)
 {
     const oct_layer_job *job = arg;
-    const float *d = (const float *)job->step->d_out->data + image * job->out_sample;
-    const float *acc = job->acc_f32 + image * job->out_sample;
-    job->step->f32->bn_backward_apply(dy, d, acc, job->p, job->q, job->r, job->out_sample / (size_t)job->outputs,
-                                      job->outputs, 0);
+    const int32_t *acc = job->acc ? job->acc + image * job->out_sample : NULL;
+    bool live = job->norm && !job->step->run->bn_frozen;
+    if (live && !acc) { /* made again, and turned into g in place */
+        _Alignas(64) unsigned char engine[OCT_LAYER_STACK];
+        oct_layer_convolve(job, (int32_t *)(void *)dy, (int64_t)image, engine);
+        acc = (const int32_t *)(const void *)dy;
+    }
+    for (int row = 0; row < job->rows; row += job->block_rows) {
+        size_t at = (size_t)row * job->row_elements, rows = (size_t)block_rows(job, row);
+        const float *d = gradient_at(job, image, row);
+        const uint8_t *bits = bits_of(job, image, row);
+        if (live)
+            job->kernels.acc_gradient(dy + at, d, bits, acc + at, job->b, job->p, job->q, job->r,
+                                      rows * (size_t)job->geometry.out_w, job->outputs);
+        else
+            job->kernels.mask_apply(dy + at, d, bits, rows * job->row_elements);
+    }
 }
 
 static void make_x(void *arg, float *out, size_t image)
@@ -113,9 +152,71 @@ static void bias_gradient(const oct_layer_job *job)
     for (int o = 0; o < job->outputs; o++) d[o] += (float)total_of(job, job->grad_sum, o);
 }
 
-static size_t output_of_weight(const oct_layer_job *job, size_t i)
+/* Weights are cut into items of whole outputs, or of whole rows of all outputs where those come last. */
+static size_t outer_weights(const oct_layer_job *job)
 {
-    return job->outputs_last ? i % (size_t)job->outputs : i / job->per_output;
+    return job->outputs_last ? job->per_output : (size_t)job->outputs;
+}
+
+static size_t inner_weights(const oct_layer_job *job)
+{
+    return job->outputs_last ? (size_t)job->outputs : job->per_output;
+}
+
+static int64_t weight_items(const oct_layer_job *job)
+{
+    int64_t items = oct_flat_items(job->weight->count), outer = (int64_t)outer_weights(job);
+    return items < outer ? items : outer;
+}
+
+typedef struct weight_span {
+    size_t first, last; /* of outer_weights */
+} weight_span;
+
+static weight_span weight_item(const oct_layer_job *job, int64_t item)
+{
+    size_t outer = outer_weights(job);
+    int items = (int)weight_items(job);
+    return (weight_span){oct_chunk_border(outer, items, item), oct_chunk_border(outer, items, item + 1)};
+}
+
+/* w_f32 = code*2^-exponent */
+static void decode_weights(void *arg, int64_t item, int thread)
+{
+    const oct_layer_job *job = arg;
+    (void)thread;
+    weight_span span = weight_item(job, item);
+    size_t inner = inner_weights(job);
+    for (size_t k = span.first; k < span.last; k++) {
+        const int8_t *codes = job->kept.fold.codes + k * inner;
+        float *w = job->w_f32 + k * inner;
+        if (job->outputs_last) {
+            for (size_t i = 0; i < inner; i++) w[i] = (float)codes[i] * job->unit[i];
+        } else {
+            float unit = job->unit[k];
+            for (size_t i = 0; i < inner; i++) w[i] = (float)codes[i] * unit;
+        }
+    }
+}
+
+/* d += s*dw where the straight-through mask lets it pass */
+static void add_weight_gradient(void *arg, int64_t item, int thread)
+{
+    const oct_layer_job *job = arg;
+    (void)thread;
+    weight_span span = weight_item(job, item);
+    size_t inner = inner_weights(job);
+    for (size_t k = span.first; k < span.last; k++) {
+        const uint8_t *passes = job->kept.fold.passes + k * inner;
+        const float *dw = job->dw + k * inner;
+        float *d = job->d_weight + k * inner;
+        if (job->outputs_last) {
+            for (size_t i = 0; i < inner; i++) d[i] = passes[i] ? d[i] + job->s_f32[i] * dw[i] : d[i];
+        } else {
+            float s = job->s_f32[k];
+            for (size_t i = 0; i < inner; i++) d[i] = passes[i] ? d[i] + s * dw[i] : d[i];
+        }
+    }
 }
 
 /* dX and corr(X, g) by the float convolution's backward, on decoded codes and quantized weights. */
@@ -124,10 +225,14 @@ static oct_status convolution_gradients(oct_layer_job *job)
     oct_step *step = job->step;
     int wi = oct_unit_input_of(step->unit, job->weight->id);
     size_t count = job->weight->count;
-    for (size_t i = 0; i < count; i++)
-        job->w_f32[i] = ldexpf((float)job->kept.fold.codes[i], -job->kept.fold.exponent[output_of_weight(job, i)]);
+    for (int o = 0; o < job->outputs; o++) {
+        job->unit[o] = ldexpf(1, -job->kept.fold.exponent[o]);
+        job->s_f32[o] = (float)job->kept.fold.s[o];
+    }
+    job->d_weight = step->d_in[wi] ? step->d_in[wi]->data : NULL;
+    oct_parallel_for(step->ctx->threads, weight_items(job), decode_weights, job);
     bool live = job->norm && !job->step->run->bn_frozen;
-    oct_conv_source source = {live ? make_dy : NULL, make_x, job};
+    oct_conv_source source = {live || job->kept.bits ? make_dy : NULL, make_x, job};
     oct_tensor x = {.sample = job->in_sample}, w = {.data = job->w_f32, .sample = count};
     oct_tensor dw = {.data = job->dw, .sample = count};
     oct_step inner = *step;
@@ -138,9 +243,7 @@ static oct_status convolution_gradients(oct_layer_job *job)
     inner.accumulate[1] = 0;
     inner.scratch = job->conv_scratch;
     OCT_TRY(oct_conv_backward(&inner, &job->geometry, &source));
-    float *d = step->d_in[wi] ? step->d_in[wi]->data : NULL;
-    for (size_t i = 0; d && i < count; i++)
-        if (job->kept.fold.passes[i]) d[i] += (float)job->kept.fold.s[output_of_weight(job, i)] * job->dw[i];
+    if (job->d_weight) oct_parallel_for(step->ctx->threads, weight_items(job), add_weight_gradient, job);
     return OCT_OK;
 }
 

@@ -8,7 +8,10 @@
 #include "quant/int8/requant.h"
 #include "quant/unit_internal.h"
 
-enum { SUBSAMPLE_MIN = 4 };
+enum {
+    SUBSAMPLE_MIN = 4,
+    PICKED_ELEMENTS = 2048, /* of short rows that the histogram counts in one call */
+};
 
 int oct_unit_input_of(const oct_unit *unit, int32_t id)
 {
@@ -41,7 +44,9 @@ oct_point oct_point_of(const oct_step *step, const oct_node *act, const oct_node
 void oct_point_carve(oct_point_memory *m, oct_carve *carve, size_t row_elements, int batch, int threads)
 {
     m->row_elements = (row_elements + 15) & ~(size_t)15;
-    m->rows = oct_carve_take(carve, m->row_elements * sizeof(float), 2 * (size_t)threads);
+    m->rows = oct_carve_take(carve, m->row_elements * sizeof(float), (size_t)threads);
+    m->picked_elements = m->row_elements < PICKED_ELEMENTS ? PICKED_ELEMENTS : m->row_elements;
+    m->picked = oct_carve_take(carve, m->picked_elements * sizeof(float), (size_t)threads);
     m->extrema = oct_carve_take(carve, 2 * sizeof(float), (size_t)batch);
     m->non_finite = oct_carve_take(carve, sizeof(uint32_t), (size_t)batch);
     m->counts = oct_carve_take(carve, OCT_RANGE_BINS * sizeof(uint32_t), (size_t)batch);
@@ -62,9 +67,9 @@ typedef struct point_job {
     size_t row_elements;
 } point_job;
 
-static float *thread_row(const point_job *job, int thread, int which)
+static float *thread_row(const point_job *job, int thread)
 {
-    return job->memory->rows + ((size_t)thread * 2 + (size_t)which) * job->memory->row_elements;
+    return job->memory->rows + (size_t)thread * job->memory->row_elements;
 }
 
 static void read_observed(const point_job *job, float *y, int64_t image, int row, int thread)
@@ -78,7 +83,7 @@ static void read_observed(const point_job *job, float *y, int64_t image, int row
 static void extrema_of_image(void *arg, int64_t image, int thread)
 {
     const point_job *job = arg;
-    float *y = thread_row(job, thread, 0), *extrema = job->memory->extrema + 2 * image;
+    float *y = thread_row(job, thread), *extrema = job->memory->extrema + 2 * image;
     size_t bad = 0, n = (size_t)job->source->pixels * (size_t)job->source->channels;
     extrema[0] = INFINITY;
     extrema[1] = -INFINITY;
@@ -89,21 +94,41 @@ static void extrema_of_image(void *arg, int64_t image, int thread)
     job->memory->non_finite[image] = bad > 0;
 }
 
+/* What the histogram counts of one row: every stride-th pixel from the phase on; returns how many values. */
+static size_t pick_row(const point_job *job, float *kept, int64_t image, int row, int thread)
+{
+    const oct_point_source *s = job->source;
+    size_t channels = (size_t)s->channels, n = 0;
+    if (s->picked) {
+        s->picked(s->arg, kept, image, row, job->phase[1], job->stride[1]);
+        n = (size_t)((s->pixels - job->phase[1] + job->stride[1] - 1) / job->stride[1]) * channels;
+        if (job->point->observe_clamped)
+            job->step->f32->clamp(kept, kept, n, job->point->act_lo, job->point->act_hi);
+        return n;
+    }
+    float *y = thread_row(job, thread);
+    read_observed(job, y, image, row, thread);
+    for (int p = job->phase[1]; p < s->pixels; p += job->stride[1], n += channels)
+        memcpy(kept + n, y + (size_t)p * channels, channels * sizeof *y);
+    return n;
+}
+
 static void histogram_of_image(void *arg, int64_t image, int thread)
 {
     const point_job *job = arg;
     const oct_point_source *s = job->source;
-    float *y = thread_row(job, thread, 0), *kept = thread_row(job, thread, 1);
+    float *kept = job->memory->picked + (size_t)thread * job->memory->picked_elements;
     uint32_t *counts = job->memory->counts + image * OCT_RANGE_BINS;
-    size_t channels = (size_t)s->channels;
+    size_t row_elements = (size_t)s->pixels * (size_t)s->channels, n = 0;
     memset(counts, 0, OCT_RANGE_BINS * sizeof *counts);
     for (int r = job->phase[0]; r < s->rows; r += job->stride[0]) {
-        read_observed(job, y, image, r, thread);
-        size_t n = 0;
-        for (int p = job->phase[1]; p < s->pixels; p += job->stride[1], n += channels)
-            memcpy(kept + n, y + (size_t)p * channels, channels * sizeof *y);
-        job->k->histogram(counts, kept, n, job->lo, job->mult);
+        if (n + row_elements > job->memory->picked_elements) {
+            job->k->histogram(counts, kept, n, job->lo, job->mult);
+            n = 0;
+        }
+        n += pick_row(job, kept + n, image, r, thread);
     }
+    job->k->histogram(counts, kept, n, job->lo, job->mult);
 }
 
 static oct_status batch_extrema(point_job *job, float *m, float *M)
@@ -190,7 +215,7 @@ static void codes_of_image(void *arg, int64_t image, int thread)
     const oct_clip_codes *c = job->clip;
     const oct_point *p = job->point;
     size_t n = (size_t)s->pixels * (size_t)s->channels, mask_bytes = oct_mask_row_bytes(n);
-    float *y = thread_row(job, thread, 0), kappa = ldexpf(1, c->exponent);
+    float *y = thread_row(job, thread), kappa = ldexpf(1, c->exponent);
     for (int r = 0; r < s->rows; r++) {
         size_t row = (size_t)image * (size_t)s->rows + (size_t)r;
         uint8_t *codes = (uint8_t *)job->step->out->data + row * n;
