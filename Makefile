@@ -109,7 +109,7 @@ ARM_TOOLS   = command -v $(firstword $(ARM_CC)) && command -v $(firstword $(ARM_
 check-arm: ## cross-compile the engine for ARM; checkkern and whole models under qemu
 	$(Q)if $(ARM_TOOLS) > /dev/null; then $(MAKE) --no-print-directory run-arm; else \
 	  echo "check-arm: SKIPPED, nothing was compiled or run: $(firstword $(ARM_CC)) or $(firstword $(ARM_QEMU)) is missing" \
-	  "(Debian: gcc-aarch64-linux-gnu qemu-user)"; fi
+	  "(Debian: gcc-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user)"; fi
 
 run-arm: $(B)/tests/arm/engine $(ARM_B)/tests/arm/engine $(ARM_B)/tests/checkkern/checkkern
 	$(Q)tests/arm/run $(B) $(ARM_B) $(ARM_QEMU)

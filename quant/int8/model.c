@@ -76,18 +76,53 @@ static oct_status copy_information(oct_int8_model *m, const oct_int8_spec *from,
     return OCT_OK;
 }
 
+static int shift_of(const oct_int8_step *s, const oct_int8_layer *l, int o)
+{
+    return s->in[0]->exponent + oct_int8_weight_exponent(l, o) - s->out->exponent;
+}
+
+static bool writes_codes(const oct_int8_step *s, const oct_int8_layer *l)
+{
+    if (!oct_int8_op_has_weights(l->op) || s->out->kind != OCT_INT8_CODES) return false;
+    for (int o = 0; o < s->out->channels; o++)
+        if (shift_of(s, l, o) < 0 || shift_of(s, l, o) > OCT_I8_MAX_CODE_SHIFT) return false;
+    return true;
+}
+
+/* Shifts as the step's kernels want them. */
+static oct_status set_shifts(oct_int8_model *m, oct_int8_step *s, const oct_int8_layer *l, oct_error *error)
+{
+    size_t count = oct_int8_start_count(s), group = count / (size_t)(s->out->channels / s->group_outputs);
+    int32_t *wide = s->writes_codes ? oct_arena_alloc(&m->arena, count, sizeof *wide) : NULL;
+    int8_t *narrow = s->writes_codes ? NULL : oct_arena_alloc(&m->arena, (size_t)s->out->channels, 1);
+    if (!wide && !narrow) return no_memory(error);
+    for (size_t i = 0; wide && i < count; i++) wide[i] = 0;
+    for (int o = 0; o < s->out->channels; o++) {
+        size_t at = (size_t)(o / s->group_outputs) * group + (size_t)(o % s->group_outputs);
+        if (wide)
+            wide[at] = shift_of(s, l, o);
+        else
+            narrow[o] = (int8_t)shift_of(s, l, o);
+    }
+    s->code_shift = wide;
+    s->shift = narrow;
+    return OCT_OK;
+}
+
 static oct_status pack_weights(oct_int8_model *m, oct_int8_step *s, const oct_int8_layer *l, oct_error *error)
 {
     uint8_t *packed = oct_arena_alloc(&m->arena, 1, oct_int8_packed_bytes(s, &m->kernels));
     int32_t *start = oct_arena_alloc(&m->arena, oct_int8_start_count(s), sizeof *start);
     if (!packed || !start) return no_memory(error);
+    if (s->out->kind == OCT_INT8_CODES) OCT_TRY(set_shifts(m, s, l, error));
+    if (s->depthwise_codes) {
+        size_t row = (size_t)s->in[0]->width * (size_t)s->in[0]->channels;
+        uint8_t *zeros = oct_arena_alloc(&m->arena, row, 1);
+        if (!zeros) return no_memory(error);
+        memset(zeros, 0, row);
+        s->zeros = zeros;
+    }
     oct_int8_pack_step(s, l, &m->kernels, packed, start);
-    if (s->out->kind == OCT_INT8_SCORES) return OCT_OK;
-    int8_t *shift = oct_arena_alloc(&m->arena, (size_t)s->out->channels, 1);
-    if (!shift) return no_memory(error);
-    for (int o = 0; o < s->out->channels; o++)
-        shift[o] = (int8_t)(s->in[0]->exponent + oct_int8_weight_exponent(l, o) - s->out->exponent);
-    s->shift = shift;
     return OCT_OK;
 }
 
@@ -105,8 +140,23 @@ static oct_status compile_step(oct_int8_model *m, oct_int8_step *s, const oct_in
         s->layer.table = copy_bytes(&m->arena, l->table, 256 * (size_t)l->table_rows);
         if (!s->layer.table) return no_memory(error);
     }
+    s->writes_codes = writes_codes(s, l);
     oct_int8_plan_step(s, &m->kernels);
     return oct_int8_op_has_weights(l->op) ? pack_weights(m, s, l, error) : OCT_OK;
+}
+
+/* The input table melts into a convolution that is its only reader and copies its operands anyway. */
+static void fuse_lookup(oct_int8_model *m)
+{
+    if (m->step_count < 2 || m->steps[0].layer.op != OCT_INT8_LOOKUP) return;
+    const oct_int8_step *first = &m->steps[1];
+    int codes = m->steps[0].layer.output;
+    if (first->layer.op != OCT_INT8_CONV || first->layer.groups != 1 || first->in_place) return;
+    if (first->layer.inputs[0] != codes || m->spec.output == codes) return;
+    for (int i = 2; i < m->step_count; i++)
+        for (int j = 0; j < m->steps[i].layer.input_count; j++)
+            if (m->steps[i].layer.inputs[j] == codes) return;
+    m->fused_lookup = true;
 }
 
 static oct_status compile(oct_int8_model *m, const oct_int8_spec *spec, oct_error *error)
@@ -124,6 +174,7 @@ static oct_status compile(oct_int8_model *m, const oct_int8_spec *spec, oct_erro
                                            .output = l->output,
                                            .macs = oct_int8_layer_macs(spec, l)};
     }
+    fuse_lookup(m);
     bool pixels = m->spec.tensors[m->spec.input].kind == OCT_INT8_PIXELS;
     m->code_input = pixels ? m->steps[0].layer.output : m->spec.input;
     return oct_int8_plan_memory(m, error);
@@ -133,6 +184,7 @@ oct_status oct_int8_open(oct_int8_model **out, const void *bytes, size_t size, c
                          oct_error *error)
 {
     *out = NULL;
+    uint64_t began = oct_int8_now();
     oct_int8_model *m = oct_calloc(1, sizeof *m);
     if (!m) return no_memory(error);
     oct_arena_init(&m->arena, 0);
@@ -143,6 +195,7 @@ oct_status oct_int8_open(oct_int8_model **out, const void *bytes, size_t size, c
     if (status == OCT_OK) status = oct_int8_image_parse(&spec, &parsed, bytes, size, error);
     if (status == OCT_OK) status = compile(m, &spec, error);
     oct_arena_release(&parsed);
+    m->open_seconds = 1e-9 * (double)(oct_int8_now() - began);
     if (status == OCT_OK)
         *out = m;
     else
@@ -231,6 +284,11 @@ int oct_int8_resize(const oct_int8_model *model)
 const char *oct_int8_level(const oct_int8_model *model)
 {
     return model->kernels.level;
+}
+
+double oct_int8_open_seconds(const oct_int8_model *model)
+{
+    return model->open_seconds;
 }
 
 size_t oct_int8_model_bytes(const oct_int8_model *model)

@@ -19,8 +19,9 @@
  * channel, so compare scores through oct_int8_argmax / oct_int8_top, which are exact.
  *
  * Threads. A model is immutable after oct_int8_open: any number of threads may use it at once, each with a state of
- * its own. A state is used by one caller at a time and starts its own computing threads (OpenMP; none when built
- * without). There is no global state. oct_int8_run allocates nothing, takes no lock, and does no I/O.
+ * its own. A state is used by one caller at a time and owns threads - 1 computing threads, which watch for the next
+ * work for some 50 microseconds and then sleep. There is no global state. oct_int8_run allocates nothing, does no I/O, and
+ * takes no lock except to wake those threads.
  *
  * Include nothing else: this header depends only on autograd/base/status.h (status codes and the message buffer).
  */
@@ -122,9 +123,28 @@ const float *oct_int8_scale(const oct_int8_model *model);
 int oct_int8_resize(const oct_int8_model *model);
 const char *oct_int8_level(const oct_int8_model *model); /* level of the kernels in use, "c", "avx2", … */
 
+/* What oct_int8_open took, in seconds: reading and checking the image, packing weights. The first run comes on top of it. */
+double oct_int8_open_seconds(const oct_int8_model *model);
 /* Resident bytes. */
 size_t oct_int8_model_bytes(const oct_int8_model *model);
 size_t oct_int8_state_bytes(const oct_int8_state *state);
+
+/* Where the time goes. One entry per layer, in execution order. */
+typedef struct oct_int8_layer_time {
+    const char *name, *op;
+    const char *kernel;  /* entries of the kernel table that ran ("conv_codes", "depthwise_row+requantize", …), "" for a
+                          * layer that is no work (flatten) or that the next one does on the way (an input table) */
+    double seconds;      /* since profiling began: of the calling thread where threads share images, else the sum over
+                          * the threads, each with images of its own */
+    uint64_t macs;       /* of one image */
+    uint64_t bytes;      /* read and written for one image: inputs, output, packed weights */
+} oct_int8_layer_time;
+/* From now on runs measure their layers, two clock readings each; on = 0 stops that and forgets the times. Returns
+ * OCT_ERR_MEMORY when the counters cannot be had. */
+OCT_MUST_USE oct_status oct_int8_profile(oct_int8_state *state, int on, oct_error *error);
+/* *count entries, valid until the next call on this state; NULL and 0 while not profiling. *images (NULL allowed) = how
+ * many images were run since it began. */
+const oct_int8_layer_time *oct_int8_layer_times(oct_int8_state *state, int *count, uint64_t *images);
 
 /* Called after each layer, in execution order, on the thread that called run: `data` is the whole batch of the tensor
  * the layer wrote, [count][height][width][channels], bytes for codes and int32 for scores; valid during the call. */

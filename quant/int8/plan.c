@@ -6,7 +6,9 @@
 enum {
     PADDED_TARGET = 64 * 1024, /* bytes of a padded block: with its weights, within a second-level cache */
     ACC_TARGET = 8192,         /* accumulators per chunk: 32 KiB, a first-level cache */
+    CODE_TARGET = 16 * 1024,   /* bytes of operands per chunk where the kernels write codes: half a first-level cache */
     PIXEL_GRAIN = 24,          /* chunks are multiples of every kernel's pixel tile */
+    SHARED_WEIGHTS = 128 * 1024, /* of a layer: from here on threads share its outputs */
     WORK_TARGET = 256 * 1024,  /* work (MACs, or 16 per code) of an item worth handing to a thread */
     ITEMS_TARGET = 8           /* items per image, when they are worth it */
 };
@@ -33,6 +35,16 @@ static void set_groups(oct_int8_step *s, const oct_i8_kernels *k)
         linear || (l->kernel_h == 1 && l->kernel_w == 1 && l->stride_h == 1 && l->stride_w == 1 && !border);
 }
 
+static bool fits_depthwise_codes(const oct_int8_step *s, const oct_i8_kernels *k)
+{
+    const oct_int8_layer *l = &s->layer;
+    if (l->op != OCT_INT8_DEPTHWISE || !s->writes_codes) return false;
+    if (l->kernel_h != l->kernel_w || l->stride_h != l->stride_w || l->dilation_h != 1 || l->dilation_w != 1) return false;
+    if ((l->kernel_h != 3 && l->kernel_h != 5) || l->stride_h > 2) return false;
+    oct_i8_depthwise layer = oct_int8_step_depthwise(s);
+    return k->packed_depthwise_codes_bytes(&layer) > 0;
+}
+
 /* Operands of one group's padded image for `rows` output rows. */
 static int64_t padded_operands(const oct_int8_step *s, int rows)
 {
@@ -55,10 +67,12 @@ static void cut_convolution(oct_int8_step *s, const oct_i8_kernels *k)
         cut->image_bytes = cut->group_bytes * (size_t)groups;
     }
     int64_t pixels = s->pointwise ? (int64_t)cut->rows_serial * s->out->width : s->out->width;
-    int64_t chunk = ACC_TARGET / s->out->channels / PIXEL_GRAIN * PIXEL_GRAIN;
+    int64_t target = s->writes_codes ? CODE_TARGET / s->group_operands : ACC_TARGET / s->out->channels;
+    int64_t chunk = target / PIXEL_GRAIN * PIXEL_GRAIN;
     if (chunk < PIXEL_GRAIN) chunk = PIXEL_GRAIN;
     cut->chunk_pixels = (int)(chunk < pixels ? chunk : pixels);
-    cut->acc_bytes = (size_t)cut->chunk_pixels * (size_t)s->out->channels * sizeof(int32_t);
+    if (!s->writes_codes)
+        cut->acc_bytes = (size_t)cut->chunk_pixels * (size_t)s->out->channels * sizeof(int32_t);
 }
 
 static int64_t work_per_row(const oct_int8_step *s)
@@ -72,9 +86,21 @@ static int64_t work_per_row(const oct_int8_step *s)
     case OCT_INT8_MAX_POOL:
     case OCT_INT8_AVERAGE_POOL:
         return codes * l->kernel_h * l->kernel_w * 4;
+    case OCT_INT8_LINEAR:
+        return codes * s->group_inputs;
     default:
         return codes * 16;
     }
+}
+
+/* Threads share outputs instead of rows where the weights are many: each then keeps its own part of them in its cache. */
+static bool shares_outputs(const oct_int8_step *s)
+{
+    const oct_int8_layer *l = &s->layer;
+    if (l->op == OCT_INT8_LINEAR) return true;
+    if (l->op != OCT_INT8_CONV || l->groups > 1 || s->cut.rows_serial < s->out->height) return false;
+    int64_t weights = (int64_t)l->kernel_h * l->kernel_w * s->group_inputs * s->group_outputs;
+    return weights >= SHARED_WEIGHTS && s->out->channels >= 2 * OCT_INT8_PART_OUTPUTS;
 }
 
 void oct_int8_plan_step(oct_int8_step *s, const oct_i8_kernels *kernels)
@@ -84,13 +110,19 @@ void oct_int8_plan_step(oct_int8_step *s, const oct_i8_kernels *kernels)
     s->nothing = s->layer.op == OCT_INT8_FLATTEN;
     if (oct_int8_op_has_weights(s->layer.op)) {
         set_groups(s, kernels);
-        cut_convolution(s, kernels);
+        s->depthwise_codes = fits_depthwise_codes(s, kernels);
+        if (s->layer.op == OCT_INT8_DEPTHWISE) s->writes_codes = s->depthwise_codes;
+        if (!s->depthwise_codes)
+            cut_convolution(s, kernels);
+        else if (rows > OCT_INT8_DEPTHWISE_ROWS)
+            s->cut.rows_serial = OCT_INT8_DEPTHWISE_ROWS;
     } else if (s->layer.op == OCT_INT8_AVERAGE_POOL) {
         s->cut.acc_bytes = (size_t)s->out->channels * sizeof(int32_t);
     }
     int64_t worth = ceil_div(WORK_TARGET, work_per_row(s)), share = ceil_div(rows, ITEMS_TARGET);
     int64_t parallel = worth > share ? worth : share;
     s->cut.rows_parallel = parallel < s->cut.rows_serial ? (int)parallel : s->cut.rows_serial;
+    s->cut.shares_outputs = shares_outputs(s);
 }
 
 /* A tensor in the arena: alive from the step that writes it to the last step that reads it. */

@@ -2,26 +2,14 @@
  * Run states and the walk over a model's steps.
  *
  * Two ways through a batch, giving the same bytes: with at least as many images as threads, each thread takes whole
- * images through all steps in memory of its own; with fewer, threads share each step's rows. Observing takes the
- * second way over a memory that holds the whole batch.
+ * images through all steps in memory of its own; with fewer, threads share the rows or outputs of each step. Observing
+ * takes the second way, a step at a time, over a memory that holds the whole batch.
  */
 #include <string.h>
 
-#include "autograd/base/par.h"
-#include "quant/int8/engine.h"
+#include "quant/int8/state.h"
 
 enum { MAX_BATCH = 65536, MAX_THREADS = 1024 };
-
-struct oct_int8_state {
-    const oct_int8_model *model;
-    int max_batch, threads;
-    uint8_t *images;  /* `threads` arenas of one image */
-    uint8_t *scratch; /* `threads` scratches */
-    uint8_t *whole;   /* observing: every tensor for max_batch images, tensor after tensor */
-    oct_int8_observer *observer;
-    void *observer_user;
-    oct_error error;
-};
 
 /* One call of run: who asked, what for, and which memory its tensors lie in (tensor_at). */
 typedef struct walk {
@@ -32,6 +20,7 @@ typedef struct walk {
     int32_t *scores;
     int count;
     bool packed;
+    const oct_int8_layer *lookup; /* step 0, when step 1 reads the input through its table; else NULL */
     const oct_int8_step *step; /* the one whose rows are being shared */
     int items;                 /* of one image */
 } walk;
@@ -54,23 +43,29 @@ static const uint8_t *source_at(const walk *w, int tensor, int image, int slot)
     return w->input + (size_t)image * oct_int8_tensor_bytes(&m->spec.tensors[w->input_tensor]);
 }
 
-static void run_rows(const walk *w, const oct_int8_step *s, int image, int slot, int thread, int begin, int end)
+static void run_part(const walk *w, const oct_int8_step *s, int image, int slot, int thread, oct_int8_part part)
 {
     const oct_int8_model *m = w->model;
     uint8_t *scratch = w->state->scratch + (size_t)thread * m->scratch_bytes;
     void *out = tensor_at(w, s->layer.output, image, slot);
     const uint8_t *in[OCT_INT8_MAX_INPUTS];
-    for (int i = 0; i < s->layer.input_count; i++) in[i] = source_at(w, s->layer.inputs[i], image, slot);
+    const oct_int8_layer *lookup = m->step_count > 1 && s == &m->steps[1] ? w->lookup : NULL;
+    for (int i = 0; i < s->layer.input_count; i++)
+        in[i] = source_at(w, lookup ? w->input_tensor : s->layer.inputs[i], image, slot);
     if (oct_int8_op_has_weights(s->layer.op))
-        oct_int8_step_conv(s, &m->kernels, out, in[0], scratch, begin, end);
+        oct_int8_step_conv_part(s, &m->kernels, out, in[0], lookup, scratch, part);
     else
-        oct_int8_step_other(s, &m->kernels, out, in, scratch, begin, end);
+        oct_int8_step_other(s, &m->kernels, out, in, scratch, part.begin, part.end);
 }
 
-static void run_range(const walk *w, const oct_int8_step *s, int image, int slot, int thread, int begin, int end)
+/* In pieces that fit the scratch. */
+static void run_range(const walk *w, const oct_int8_step *s, int image, int slot, int thread, oct_int8_part part)
 {
-    for (int row = begin; row < end; row += s->cut.rows_serial)
-        run_rows(w, s, image, slot, thread, row, end - row < s->cut.rows_serial ? end : row + s->cut.rows_serial);
+    oct_int8_part piece = part;
+    for (; piece.begin < part.end; piece.begin = piece.end) {
+        piece.end = part.end - piece.begin < s->cut.rows_serial ? part.end : piece.begin + s->cut.rows_serial;
+        run_part(w, s, image, slot, thread, piece);
+    }
 }
 
 /* A model whose output is codes: scores are the codes. */
@@ -84,23 +79,41 @@ static void widen_output(const walk *w, int image, int slot)
     for (size_t i = 0; i < n; i++) scores[i] = t->is_signed ? (int8_t)codes[i] : codes[i];
 }
 
+static uint64_t start_clock(const walk *w)
+{
+    return w->state->nanoseconds ? oct_int8_now() : 0;
+}
+
+static void stop_clock(const walk *w, int step, int thread, uint64_t start)
+{
+    if (w->state->nanoseconds)
+        w->state->nanoseconds[(size_t)thread * (size_t)w->model->step_count + (size_t)step] += oct_int8_now() - start;
+}
+
 static void run_image(void *arg, int64_t image, int thread)
 {
     const walk *w = arg;
     for (int i = w->first_step; i < w->model->step_count; i++) {
         const oct_int8_step *s = &w->model->steps[i];
-        if (!s->nothing) run_range(w, s, (int)image, thread, thread, 0, s->out->height);
+        uint64_t start = start_clock(w);
+        if (!s->nothing) run_range(w, s, (int)image, thread, thread, (oct_int8_part){0, s->out->height, 0, s->out->channels});
+        stop_clock(w, i, thread, start);
     }
     widen_output(w, (int)image, thread);
+}
+
+static int ceil_div(int a, int b)
+{
+    return (a + b - 1) / b;
 }
 
 static void run_item(void *arg, int64_t item, int thread)
 {
     const walk *w = arg;
-    int image = (int)(item / w->items), rows = w->step->cut.rows_parallel;
-    int begin = (int)(item % w->items) * rows, end = begin + rows;
-    if (end > w->step->out->height) end = w->step->out->height;
-    run_range(w, w->step, image, image, thread, begin, end);
+    const oct_int8_step *s = w->step;
+    int image = (int)(item / w->items), rows = s->cut.rows_parallel, begin = (int)(item % w->items) * rows;
+    int end = begin + rows < s->out->height ? begin + rows : s->out->height;
+    run_range(w, s, image, image, thread, (oct_int8_part){begin, end, 0, s->out->channels});
 }
 
 static void observe(const walk *w, const oct_int8_step *s)
@@ -109,15 +122,72 @@ static void observe(const walk *w, const oct_int8_step *s)
         w->state->observer(w->state->observer_user, s->layer.output, source_at(w, s->layer.output, 0, 0), w->count);
 }
 
-static void run_shared(walk *w)
+/* Step by step, each shared by the threads and looked at behind it. */
+static void run_observed(walk *w)
 {
     for (int i = w->first_step; i < w->model->step_count; i++) {
-        const oct_int8_step *s = &w->model->steps[i];
-        w->step = s;
-        w->items = (s->out->height + s->cut.rows_parallel - 1) / s->cut.rows_parallel;
-        if (!s->nothing) oct_parallel_for(w->state->threads, (int64_t)w->items * w->count, run_item, w);
-        observe(w, s);
+        uint64_t start = start_clock(w);
+        w->step = &w->model->steps[i];
+        w->items = ceil_div(w->step->out->height, w->step->cut.rows_parallel);
+        if (!w->step->nothing) oct_team_run(w->state->team, (int64_t)w->items * w->count, run_item, w);
+        stop_clock(w, i, 0, start);
+        observe(w, w->step);
     }
+    for (int image = 0; image < w->count; image++) widen_output(w, image, image);
+}
+
+/* Rows of the whole batch from `row` up to `end`, image by image. */
+static void run_batch_rows(const walk *w, const oct_int8_step *s, int thread, int64_t row, int64_t end)
+{
+    int height = s->out->height;
+    while (row < end) {
+        int image = (int)(row / height), begin = (int)(row % height);
+        int64_t most = end - row < height - begin ? end - row : height - begin;
+        run_range(w, s, image, image, thread, (oct_int8_part){begin, begin + (int)most, 0, s->out->channels});
+        row += most;
+    }
+}
+
+/* Blocks of outputs from `block` up to `end`, every image. */
+static void run_batch_outputs(const walk *w, const oct_int8_step *s, int thread, int64_t block, int64_t end)
+{
+    int first = (int)block * OCT_INT8_PART_OUTPUTS, last = (int)end * OCT_INT8_PART_OUTPUTS;
+    if (last > s->out->channels) last = s->out->channels;
+    for (int image = 0; image < w->count && first < last; image++)
+        run_range(w, s, image, image, thread, (oct_int8_part){0, s->out->height, first, last - first});
+}
+
+/* One thread's way through all steps: its share of each, meeting the others in between. Sharing rows in equal parts keeps
+ * most of what a thread reads in its own caches. Every code is computed on its own and exactly, so the borders do not show.
+ * Thread 0 alone does what has too few parts; nobody need wait between two such steps. */
+static void run_together(void *arg, int64_t member, int thread)
+{
+    const walk *w = arg;
+    const int64_t threads = oct_team_threads(w->state->team);
+    bool shared_before = false;
+    (void)member;
+    for (int i = w->first_step; i < w->model->step_count; i++) {
+        const oct_int8_step *s = &w->model->steps[i];
+        if (s->nothing) continue;
+        int64_t parts = s->cut.shares_outputs ? ceil_div(s->out->channels, OCT_INT8_PART_OUTPUTS)
+                                              : (int64_t)s->out->height * w->count;
+        bool shared = parts >= threads;
+        if (shared_before || (shared && i > w->first_step)) oct_team_barrier(w->state->team, thread);
+        shared_before = shared;
+        if (!shared && thread) continue;
+        uint64_t start = thread ? 0 : start_clock(w);
+        int64_t begin = shared ? parts * thread / threads : 0, end = shared ? parts * (thread + 1) / threads : parts;
+        if (s->cut.shares_outputs)
+            run_batch_outputs(w, s, thread, begin, end);
+        else
+            run_batch_rows(w, s, thread, begin, end);
+        if (!thread) stop_clock(w, i, 0, start);
+    }
+}
+
+static void run_shared(walk *w)
+{
+    oct_team_all(w->state->team, run_together, w);
     for (int image = 0; image < w->count; image++) widen_output(w, image, image);
 }
 
@@ -128,19 +198,24 @@ static oct_status run(oct_int8_state *state, const uint8_t *input, int input_ten
         return oct_fail(&state->error, OCT_ERR_ARGUMENT, "int8 run: %d images, expected 1..%d", count,
                         state->max_batch);
     if (!input || !scores) return oct_fail(&state->error, OCT_ERR_ARGUMENT, "int8 run: the input or scores are NULL");
+    if (state->nanoseconds) state->profiled_images += (uint64_t)count;
     bool after_lookup = input_tensor != m->spec.input; /* codes for a model that takes pixels: skip its table */
+    bool through_table = m->fused_lookup && !after_lookup && !state->observer;
     walk w = {.state = state,
               .model = m,
               .input = input,
               .input_tensor = input_tensor,
-              .first_step = after_lookup ? 1 : 0,
+              .first_step = after_lookup || through_table ? 1 : 0,
+              .lookup = through_table ? &m->steps[0].layer : NULL,
               .scores = scores,
               .count = count,
               .packed = state->observer != NULL};
-    if (w.packed || count < state->threads)
+    if (w.packed)
+        run_observed(&w);
+    else if (count < state->threads)
         run_shared(&w);
     else
-        oct_parallel_for(state->threads, count, run_image, &w);
+        oct_team_run(state->team, count, run_image, &w);
     return OCT_OK;
 }
 
@@ -214,6 +289,13 @@ oct_status oct_int8_state_create(oct_int8_state **out, const oct_int8_model *mod
     s->model = model;
     s->max_batch = max_batch;
     s->threads = threads;
+    if (threads > 1) {
+        oct_status status = oct_team_create(&s->team, threads, error);
+        if (status != OCT_OK) {
+            oct_free(s);
+            return status;
+        }
+    }
     s->images = oct_alloc((size_t)threads, model->image_bytes);
     s->scratch = oct_alloc((size_t)threads, model->scratch_bytes);
     if (!s->images || !s->scratch) {
@@ -228,9 +310,12 @@ oct_status oct_int8_state_create(oct_int8_state **out, const oct_int8_model *mod
 void oct_int8_state_destroy(oct_int8_state *state)
 {
     if (!state) return;
+    oct_team_destroy(state->team);
     oct_free(state->images);
     oct_free(state->scratch);
     oct_free(state->whole);
+    oct_free(state->nanoseconds);
+    oct_free(state->times);
     oct_free(state);
 }
 

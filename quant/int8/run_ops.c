@@ -52,6 +52,27 @@ static void run_concat(const oct_int8_step *s, const oct_i8_kernels *k, uint8_t 
     }
 }
 
+/* oct_average_round of codes over `taps`, many channels: the quotient by a multiplication. With N = numerator below 2^31
+ * (made positive by adding whole multiples of the divisor) and m = ceil(2^(31+b) / d), d <= 2^b, floor(N*m / 2^(31+b)) is
+ * floor(N/d) (Granlund and Montgomery, 1994). */
+static void average(uint8_t *out, const int32_t *sum, int channels, int32_t taps, int up, int lo, int hi)
+{
+    const int scale = up > 0 ? up : 0;
+    const int64_t d = (int64_t)2 * taps * ((int64_t)1 << (up < 0 ? -up : 0)), half = d / 2;
+    const int64_t offset = (int64_t)128 << scale, most = 2 * 255 * ((int64_t)taps << scale) + half + offset * d;
+    if (up > 20 || up < -20 || taps > 1 << 16 || most >= INT64_C(1) << 31) {
+        for (int c = 0; c < channels; c++) out[c] = (uint8_t)oct_clamp_i32(oct_average_round(sum[c], taps, up), lo, hi);
+        return;
+    }
+    int bits = 0;
+    while ((int64_t)1 << bits < d) bits++;
+    const uint64_t m = (((uint64_t)1 << (31 + bits)) + (uint64_t)d - 1) / (uint64_t)d;
+    for (int c = 0; c < channels; c++) {
+        const int64_t n = (int64_t)sum[c] * 2 * ((int64_t)1 << scale) + half + offset * d;
+        out[c] = (uint8_t)oct_clamp_i32((int32_t)((int64_t)((uint64_t)n * m >> (31 + bits)) - offset), lo, hi);
+    }
+}
+
 /* The taps of one window that lie inside the image along one axis. */
 static range window(int out, int stride, int pad, int kernel, int size)
 {
@@ -72,10 +93,8 @@ static void run_pool_pixel(const oct_int8_step *s, const oct_i8_kernels *k, uint
         return;
     }
     k->pool_sum(sum, x, (int)rows.count, (int)cols.count, row, pixel, t->channels, t->is_signed);
-    int32_t taps = (int32_t)(rows.count * cols.count);
-    int up = s->out->exponent - t->exponent;
-    for (int c = 0; c < t->channels; c++)
-        out[c] = (uint8_t)oct_clamp_i32(oct_average_round(sum[c], taps, up), s->layer.out_lo, s->layer.out_hi);
+    average(out, sum, t->channels, (int32_t)(rows.count * cols.count), s->out->exponent - t->exponent, s->layer.out_lo,
+            s->layer.out_hi);
 }
 
 static void run_pool(const oct_int8_step *s, const oct_i8_kernels *k, uint8_t *out, const uint8_t *in,

@@ -3,11 +3,16 @@
  */
 #include "tests/checkkern/check_i8.h"
 
+#if defined(__aarch64__)
+const char *const check_i8_levels[] = {"c", "neon", "neondot", NULL};
+#else
 const char *const check_i8_levels[] = {"c", "avx2", "avxvnni", "avx512", "avx512vnni", NULL};
+#endif
 
 void check_i8(checkkern *k)
 {
     check_i8_convolutions(k);
+    check_i8_stages(k);
     check_i8_accumulators(k);
     check_i8_floats(k);
     check_i8_codes(k);

@@ -216,6 +216,50 @@ static void check_acc_affine(checkkern *k, uint32_t mask)
     }
 }
 
+static void check_acc_gradient(checkkern *k, uint32_t mask)
+{
+    oct_i8_kernels c, t;
+    oct_i8_kernels_init(&c, 0);
+    oct_i8_kernels_init(&t, mask);
+    for (int i = 0; i < checkkern_count(k, 500, 5000); i++) {
+        int pixels, channels;
+        make_shape(k, i, &pixels, &channels);
+        const int with_bits = i % 4 != 1, in_place = i % 3 == 0;
+        checkkern_case(k, "pixels %d channels %d bits %d in place %d", pixels, channels, with_bits, in_place);
+        const size_t n = (size_t)(pixels * channels), bytes = (n + 7) / 8;
+        int32_t *acc = cg_alloc(k, n * 4, cg_where(i % CG_PLACES, 4));
+        float *dy = cg_alloc(k, n * 4, cg_where(i / 4 % CG_PLACES, 4));
+        uint8_t *bits = cg_alloc(k, bytes, cg_where(i / 2 % CG_PLACES, 1));
+        float *per_channel[4];
+        for (size_t e = 0; e < n; e++) {
+            acc[e] = make_acc(k, i % 2 ? 0 : 4, 1);
+            dy[e] = (float)checkkern_random(k, -99999, 99999) * 1e-5f;
+        }
+        for (size_t e = 0; e < bytes; e++) bits[e] = (uint8_t)checkkern_random(k, 0, 255);
+        for (int v = 0; v < 4; v++) {
+            per_channel[v] = cg_alloc(k, (size_t)channels * 4, cg_where((i + v) % CG_PLACES, 4));
+            for (int o = 0; o < channels; o++)
+                per_channel[v][o] = (float)checkkern_random(k, -99999, 99999) * 1e-3f;
+            cg_input(k, per_channel[v]);
+        }
+        cg_input(k, dy);
+        cg_input(k, bits);
+        const float *b = per_channel[0], *p = per_channel[1], *q = per_channel[2], *r = per_channel[3];
+        float *want = cg_alloc(k, n * 4, 0), *got = cg_alloc(k, n * 4, cg_where(i / 3 % CG_PLACES, 4));
+        c.acc_gradient(want, dy, with_bits ? bits : NULL, acc, b, p, q, r, (size_t)pixels, channels);
+        if (in_place) {
+            memcpy(got, acc, n * 4);
+        } else {
+            cg_input(k, acc);
+        }
+        checkkern_call_begin(k);
+        t.acc_gradient(got, dy, with_bits ? bits : NULL, in_place ? (const int32_t *)(const void *)got : acc, b, p, q,
+                       r, (size_t)pixels, channels);
+        checkkern_call_end(k);
+        checkkern_same_f32(k, "dx", got, want, n);
+    }
+}
+
 /* ---- bench: 32 pixels of 16 and of 64 channels, as a row leaves them in the cache ---- */
 
 typedef struct bench_acc {
@@ -226,7 +270,7 @@ typedef struct bench_acc {
     uint8_t *codes;
     int64_t *sum;
     uint64_t *square;
-    float *a, *y;
+    float *a, *x, *y;
 } bench_acc;
 
 static void call_requantize(void *arg)
@@ -253,6 +297,12 @@ static void call_acc_affine(void *arg)
     b->table.acc_affine(b->y, b->acc, b->a, b->a, (size_t)b->pixels, b->channels);
 }
 
+static void call_acc_gradient(void *arg)
+{
+    bench_acc *b = arg;
+    b->table.acc_gradient(b->y, b->x, b->codes, b->acc, b->a, b->a, b->a, b->a, (size_t)b->pixels, b->channels);
+}
+
 static void bench(checkkern *k, uint32_t mask, void (*call)(void *))
 {
     bench_acc b = {.pixels = 32};
@@ -268,7 +318,9 @@ static void bench(checkkern *k, uint32_t mask, void (*call)(void *))
         b.sum = cg_alloc(k, channels * 8, 0);
         b.square = cg_alloc(k, channels * 8, 0);
         b.a = cg_alloc(k, channels * 4, 0);
+        b.x = cg_alloc(k, n * 4, 0);
         b.y = cg_alloc(k, n * 4, 0);
+        memset(b.x, 0, n * 4);
         memset(b.shift, 7, channels);
         memset(b.a, 0, channels * 4);
         checkkern_rate(k,
@@ -299,10 +351,16 @@ static void bench_acc_affine(checkkern *k, uint32_t mask)
     bench(k, mask, call_acc_affine);
 }
 
+static void bench_acc_gradient(checkkern *k, uint32_t mask)
+{
+    bench(k, mask, call_acc_gradient);
+}
+
 void check_i8_accumulators(checkkern *k)
 {
     checkkern_entry(k, "i8.requantize", check_i8_levels, check_requantize, bench_requantize);
     checkkern_entry(k, "i8.mask_range", check_i8_levels, check_mask_range, bench_mask_range);
     checkkern_entry(k, "i8.acc_sums", check_i8_levels, check_acc_sums, bench_acc_sums);
     checkkern_entry(k, "i8.acc_affine", check_i8_levels, check_acc_affine, bench_acc_affine);
+    checkkern_entry(k, "i8.acc_gradient", check_i8_levels, check_acc_gradient, bench_acc_gradient);
 }

@@ -309,11 +309,15 @@ static void check_block(checkkern *k, int index)
         checkkern_fail(k, "changed its input, block %d", index);
 }
 
-/* Control bits of MXCSR: masks, rounding, flush to zero, denormals are zero; not the sticky flags. */
+/* Control bits of MXCSR or FPCR: masks, rounding, flush to zero, denormals are zero; not the sticky flags. */
 static unsigned float_control(void)
 {
 #if defined(__x86_64__)
     return _mm_getcsr() & ~0x3fu;
+#elif defined(__aarch64__)
+    uint64_t control;
+    __asm__ volatile("mrs %0, fpcr" : "=r"(control));
+    return (unsigned)control;
 #else
     return 0;
 #endif
@@ -326,7 +330,7 @@ void checkkern_call_begin(checkkern *k)
 
 void checkkern_call_end(checkkern *k)
 {
-    if (float_control() != k->control) checkkern_fail(k, "changed MXCSR");
+    if (float_control() != k->control) checkkern_fail(k, "changed the control bits of floating point");
     for (int i = 0; i < k->used; i++) check_block(k, i);
 }
 

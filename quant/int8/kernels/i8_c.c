@@ -51,6 +51,61 @@ static void conv_row_c(int32_t *acc, const void *x, const void *w, const int32_t
     }
 }
 
+static void conv_codes_c(uint8_t *codes, const void *x, const void *w, const int32_t *start,
+                         const oct_i8_conv_row *p, const oct_i8_output *output)
+{
+    const size_t block_weights = (size_t)p->taps_h * (size_t)p->taps_w * (size_t)p->channels * OCT_I8_BLOCK;
+    for (int o = 0; o < p->outputs; o += OCT_I8_BLOCK) {
+        const int16_t *weights = (const int16_t *)w + (size_t)(o / OCT_I8_BLOCK) * block_weights;
+        const int count = p->outputs - o < OCT_I8_BLOCK ? p->outputs - o : OCT_I8_BLOCK;
+        for (int pixel = 0; pixel < p->pixels; pixel++) {
+            int32_t sums[OCT_I8_BLOCK];
+            memcpy(sums, start + o, sizeof sums);
+            conv_pixel_block(sums, (const int16_t *)x + pixel * p->x_pixel, weights, p);
+            for (int i = 0; i < count; i++)
+                codes[pixel * p->acc_pixel + o + i] =
+                    code_clamp(sums[i] >> output->shift[o + i], output->lo, output->hi);
+        }
+    }
+}
+
+/* start[channels], shift[channels], then the weights as they came. */
+static size_t packed_depthwise_codes_bytes_c(const oct_i8_depthwise *layer)
+{
+    return (size_t)layer->channels * (2 * sizeof(int32_t) + (size_t)(layer->taps * layer->taps));
+}
+
+static void pack_depthwise_codes_c(void *packed, const int8_t *w, const int32_t *start, const int32_t *shift,
+                                   const oct_i8_depthwise *layer)
+{
+    const size_t channels = (size_t)layer->channels;
+    int32_t *numbers = packed;
+    memcpy(numbers, start, channels * sizeof *numbers);
+    memcpy(numbers + channels, shift, channels * sizeof *numbers);
+    memcpy(numbers + 2 * channels, w, channels * (size_t)(layer->taps * layer->taps));
+}
+
+static void depthwise_codes_c(uint8_t *codes, const void *packed, const oct_i8_depthwise_rows *p)
+{
+    const int channels = p->layer.channels, taps = p->layer.taps, stride = p->layer.stride;
+    const int32_t *start = packed, *shift = start + channels;
+    const int8_t *w = (const int8_t *)(shift + channels);
+    for (int e = 0; e < p->out_rows * p->pixels * channels; e++) {
+        const int y = e / channels / p->pixels, pixel = e / channels % p->pixels, c = e % channels;
+        int32_t sum = start[c];
+        for (int r = 0; r < taps; r++) {
+            for (int t = 0; t < taps; t++) {
+                const int column = pixel * stride - p->left + t;
+                const int inside = column >= 0 && column < p->width;
+                sum += w[(r * taps + t) * channels + c] *
+                       (inside ? code_value(p->rows[y * stride + r][column * channels + c], p->layer.is_signed)
+                               : p->fill);
+            }
+        }
+        codes[y * p->out_row + pixel * channels + c] = code_clamp(sum >> shift[c], p->lo, p->hi);
+    }
+}
+
 static void requantize_c(uint8_t *codes, const int32_t *acc, const int8_t *shift, size_t pixels, int channels,
                          int lo, int hi)
 {
@@ -97,6 +152,19 @@ static void acc_affine_c(float *y, const int32_t *acc, const float *a, const flo
         }
         y += channels;
         acc += channels;
+    }
+}
+
+void oct_i8_acc_gradient_c(float *dx, const float *dy, const uint8_t *bits, const int32_t *acc, const float *b,
+                           const float *p, const float *q, const float *r, size_t pixels, int channels)
+{
+    size_t e = 0;
+    for (size_t i = 0; i < pixels; i++) {
+        for (int c = 0; c < channels; c++, e++) {
+            const float d = !bits || (bits[e / 8] >> e % 8 & 1) ? dy[e] : 0.0f;
+            const float x = (float)acc[e] + b[c];
+            dx[e] = d * p[c] + x * q[c] + r[c];
+        }
     }
 }
 
@@ -220,11 +288,16 @@ void oct_i8_fill_c(oct_i8_kernels *table)
     table->level = "c";
     oct_i8_fill_layout_s16(table);
     table->conv_row = conv_row_c;
+    table->conv_codes = conv_codes_c;
+    table->packed_depthwise_codes_bytes = packed_depthwise_codes_bytes_c;
+    table->pack_depthwise_codes = pack_depthwise_codes_c;
+    table->depthwise_codes = depthwise_codes_c;
     table->depthwise_row = oct_i8_depthwise_row_s16;
     table->requantize = requantize_c;
     table->mask_range = mask_range_c;
     table->acc_sums = acc_sums_c;
     table->acc_affine = acc_affine_c;
+    table->acc_gradient = oct_i8_acc_gradient_c;
     table->quantize_f32 = quantize_f32_c;
     table->dequantize = dequantize_c;
     table->mask_apply = mask_apply_c;

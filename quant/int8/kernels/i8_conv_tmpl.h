@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause
- * Template of the dense convolution row. A tile of P pixels x B blocks of 16 outputs stays in registers over
+ * Template of the dense convolution row, with two ends: 32-bit sums, or codes made in the registers. A tile of P pixels x B blocks of 16 outputs stays in registers over
  * all taps and channels: per step of GROUP channels it loads B blocks of weights, broadcasts GROUP operands
  * of each pixel (one 32-bit lane), and takes P*B dot products. Every pixel count has its own unrolled
  * instance, so there is no tail code.
@@ -13,6 +13,11 @@
  *   LOAD(p), STORE(p,v) + unaligned vector of LANES int32
  *   STORE_SOME(p,v,n)   the first n lanes, 1 <= n <= LANES
  *   BROADCAST(p)        32 bits at p to every lane
+ *   SRA(v,n)          + each lane >> the lane of n
+ *   PACK(a,b,c,d,lo,hi,range)   the lanes of four vectors in order as bytes clamped to the bytes of lo, hi; range =
+ *                     OCT_I8_FROM_ZERO (unsigned, lo 0: saturation does that side), OCT_I8_UNSIGNED, OCT_I8_SIGNED
+ *   SET_BYTE(x)       x in every byte
+ *   STORE_PART(p,v,part,size,n)  bytes [part*size, part*size + n) of v to p, n <= size; size = 64, 32 or 16
  *   DOT(s,x,w)        + s + dot products of the GROUP operands x with the GROUP weights w of each lane
  *   PIXELS_1, PIXELS_2, PIXELS_4  largest P for B = 1, 2, 4 (at most 16, 12, 6); 0 leaves that B out.
  *                       P*B*16/LANES accumulators + B*16/LANES weights + 2 must fit the register file.
@@ -58,10 +63,64 @@ static inline __attribute__((always_inline)) TARGET void NAME(conv_advance)(cons
     }
 }
 
-/* A tile; `pixels` and `blocks` are constants in every use. `last` = outputs in the last block, 1..16. */
+/* Where a tile goes and what it becomes there: `stage` NULL = sums, else codes. */
+typedef struct NAME(conv_end) {
+    ptrdiff_t pixel;            /* bytes between pixels */
+    const oct_i8_output *stage;
+    const int32_t *shift;       /* of the tile's first output */
+    int last;                   /* outputs in the last block, 1..16 */
+} NAME(conv_end);
+
 static inline __attribute__((always_inline)) TARGET void
-NAME(conv_tile)(int32_t *acc, ptrdiff_t acc_pixel, const char *x, const char *w, const int32_t *start,
-                const NAME(conv_steps) *s, int last, int pixels, int blocks)
+NAME(conv_store)(const NAME(conv_end) *e, char *out, VECTOR sums[16][4 * BLOCK_VECTORS], int pixels, int blocks)
+{
+    OCT_I8_UNROLL
+    for (int q = 0; q < pixels; q++, out += e->pixel) {
+        int32_t *acc = (int32_t *)(void *)out;
+        OCT_I8_UNROLL
+        for (int v = 0; v < (blocks - 1) * BLOCK_VECTORS; v++) STORE(acc + v * LANES, sums[q][v]);
+        OCT_I8_UNROLL
+        for (int v = (blocks - 1) * BLOCK_VECTORS; v < blocks * BLOCK_VECTORS; v++) {
+            const int left = e->last - v % BLOCK_VECTORS * LANES;
+            if (left >= LANES)
+                STORE(acc + v * LANES, sums[q][v]);
+            else if (left > 0)
+                STORE_SOME(acc + v * LANES, sums[q][v], left);
+        }
+    }
+}
+
+/* Four vectors of sums make one vector of bytes: the outputs of one, two or four pixels. range (of PACK) and full (no incomplete
+ * block) are constants where it matters: a branch per vector would cost more than the packing. */
+static inline __attribute__((always_inline)) TARGET void
+NAME(conv_store_codes)(const NAME(conv_end) *e, char *at, VECTOR sums[16][4 * BLOCK_VECTORS], int pixels, int blocks,
+                       int range, int full)
+{
+    const int vectors = blocks * BLOCK_VECTORS, together = 4 / vectors, size = blocks * OCT_I8_BLOCK;
+    const int count = full ? size : size - OCT_I8_BLOCK + e->last;
+    const ptrdiff_t pixel = e->pixel; /* nothing is read from *e below: the stores might change it for all the compiler knows */
+    const int32_t *shift = e->shift;
+    const VECTOR lo = SET_BYTE(e->stage->lo), hi = SET_BYTE(e->stage->hi);
+    uint8_t *out = (uint8_t *)at;
+    OCT_I8_UNROLL
+    for (int q = 0; q < pixels; q += together) {
+        VECTOR codes[4];
+        OCT_I8_UNROLL
+        for (int i = 0; i < 4; i++) {
+            const int from = q + i / vectors < pixels ? q + i / vectors : pixels - 1;
+            codes[i] = SRA(sums[from][i % vectors], LOAD(shift + i % vectors * LANES));
+        }
+        const VECTOR packed = PACK(codes[0], codes[1], codes[2], codes[3], lo, hi, range);
+        OCT_I8_UNROLL
+        for (int i = 0; i < together; i++, out += pixel)
+            if (q + i < pixels) STORE_PART(out, packed, i, size, count);
+    }
+}
+
+/* A tile; `pixels` and `blocks` are constants in every use. */
+static inline __attribute__((always_inline)) TARGET void
+NAME(conv_tile)(const NAME(conv_end) *e, char *out, const char *x, const char *w, const int32_t *start,
+                const NAME(conv_steps) *s, int pixels, int blocks)
 {
     VECTOR sums[16][4 * BLOCK_VECTORS];
     const char *base[6];
@@ -82,29 +141,26 @@ NAME(conv_tile)(int32_t *acc, ptrdiff_t acc_pixel, const char *x, const char *w,
             }
         }
     }
-    OCT_I8_UNROLL
-    for (int q = 0; q < pixels; q++, acc += acc_pixel) {
-        OCT_I8_UNROLL
-        for (int v = 0; v < (blocks - 1) * BLOCK_VECTORS; v++) STORE(acc + v * LANES, sums[q][v]);
-        OCT_I8_UNROLL
-        for (int v = (blocks - 1) * BLOCK_VECTORS; v < blocks * BLOCK_VECTORS; v++) {
-            const int left = last - v % BLOCK_VECTORS * LANES;
-            if (left >= LANES)
-                STORE(acc + v * LANES, sums[q][v]);
-            else if (left > 0)
-                STORE_SOME(acc + v * LANES, sums[q][v], left);
-        }
-    }
+    if (!e->stage)
+        NAME(conv_store)(e, out, sums, pixels, blocks);
+    else if (e->last == OCT_I8_BLOCK && e->stage->lo == 0)
+        NAME(conv_store_codes)(e, out, sums, pixels, blocks, OCT_I8_FROM_ZERO, 1);
+    else if (e->last == OCT_I8_BLOCK && e->stage->lo < 0)
+        NAME(conv_store_codes)(e, out, sums, pixels, blocks, OCT_I8_SIGNED, 1);
+    else
+        NAME(conv_store_codes)(e, out, sums, pixels, blocks, e->stage->lo < 0 ? OCT_I8_SIGNED : OCT_I8_UNSIGNED, 0);
 }
 
+/* `count` tiles of p pixels. */
 #define TILE(p, b)                                                                                           \
     case p:                                                                                                  \
-        NAME(conv_tile)(acc, acc_pixel, x, w, start, s, last, p, b);                                         \
+        for (; count; count--, out += (p) * e->pixel, x += (p) * s->pixel)                                   \
+            NAME(conv_tile)(e, out, x, w, start, s, p, b);                                                   \
         break
 
 #if PIXELS_1
-static TARGET void NAME(conv_tiles_1)(int32_t *acc, ptrdiff_t acc_pixel, const char *x, const char *w,
-                                      const int32_t *start, const NAME(conv_steps) *s, int last, int pixels)
+static TARGET void NAME(conv_tiles_1)(const NAME(conv_end) *e, char *out, const char *x, const char *w,
+                                      const int32_t *start, const NAME(conv_steps) *s, int pixels, int count)
 {
     switch (pixels) {
         TILE(1, 1);
@@ -130,8 +186,8 @@ static TARGET void NAME(conv_tiles_1)(int32_t *acc, ptrdiff_t acc_pixel, const c
 #endif
 
 #if PIXELS_2
-static TARGET void NAME(conv_tiles_2)(int32_t *acc, ptrdiff_t acc_pixel, const char *x, const char *w,
-                                      const int32_t *start, const NAME(conv_steps) *s, int last, int pixels)
+static TARGET void NAME(conv_tiles_2)(const NAME(conv_end) *e, char *out, const char *x, const char *w,
+                                      const int32_t *start, const NAME(conv_steps) *s, int pixels, int count)
 {
     switch (pixels) {
         TILE(1, 2);
@@ -151,8 +207,8 @@ static TARGET void NAME(conv_tiles_2)(int32_t *acc, ptrdiff_t acc_pixel, const c
 #endif
 
 #if PIXELS_4
-static TARGET void NAME(conv_tiles_4)(int32_t *acc, ptrdiff_t acc_pixel, const char *x, const char *w,
-                                      const int32_t *start, const NAME(conv_steps) *s, int last, int pixels)
+static TARGET void NAME(conv_tiles_4)(const NAME(conv_end) *e, char *out, const char *x, const char *w,
+                                      const int32_t *start, const NAME(conv_steps) *s, int pixels, int count)
 {
     switch (pixels) {
         TILE(1, 4);
@@ -166,16 +222,39 @@ static TARGET void NAME(conv_tiles_4)(int32_t *acc, ptrdiff_t acc_pixel, const c
 #endif
 #undef TILE
 
-/* Blocks of the next tile: the weights of a tile are read once per tile, so few pixels want many blocks. */
-static int NAME(conv_blocks)(int pixels, int outputs)
+/* Blocks of the next tile. The weights of a tile are read once per tile, so few pixels want many blocks; and four blocks
+ * fill a vector of codes, as long as their weights (`block` bytes each) stay in the first-level cache from tile to tile. */
+static int NAME(conv_blocks)(int pixels, int outputs, ptrdiff_t block)
 {
-    if (PIXELS_4 && pixels <= PIXELS_4 && outputs > 3 * OCT_I8_BLOCK) return 4;
+    if (PIXELS_4 && outputs > 3 * OCT_I8_BLOCK && (pixels <= PIXELS_4 || block <= 6 * 1024)) return 4;
     return PIXELS_2 && outputs > OCT_I8_BLOCK ? 2 : 1;
 }
 
-static TARGET void NAME(conv_row)(int32_t *acc, const void *x, const void *w, const int32_t *start,
-                                  const oct_i8_conv_row *p)
+/* `count` tiles of `pixels` pixels and `blocks` blocks. */
+static TARGET void NAME(conv_tiles)(const NAME(conv_end) *e, char *out, const char *x, const char *w, const int32_t *start,
+                                    const NAME(conv_steps) *s, int blocks, int pixels, int count)
 {
+#if PIXELS_4
+    if (blocks == 4) {
+        NAME(conv_tiles_4)(e, out, x, w, start, s, pixels, count);
+        return;
+    }
+#endif
+#if PIXELS_2
+    if (blocks == 2) {
+        NAME(conv_tiles_2)(e, out, x, w, start, s, pixels, count);
+        return;
+    }
+#endif
+    (void)blocks;
+    NAME(conv_tiles_1)(e, out, x, w, start, s, pixels, count);
+}
+
+/* Elements of `out` are sums or, with a stage, codes; out_pixel = bytes between pixels. */
+static TARGET void NAME(conv_run)(char *out, ptrdiff_t out_pixel, const void *x, const void *w, const int32_t *start,
+                                  const oct_i8_conv_row *p, const oct_i8_output *stage)
+{
+    const ptrdiff_t element = stage ? 1 : (ptrdiff_t)sizeof(int32_t);
     NAME(conv_steps) s = {0};
     s.rows = p->taps_h;
     s.taps = p->taps_w;
@@ -191,35 +270,40 @@ static TARGET void NAME(conv_row)(int32_t *acc, const void *x, const void *w, co
     }
     int blocks = 1;
     for (int first = 0; first < p->outputs; first += blocks * OCT_I8_BLOCK) {
-        blocks = NAME(conv_blocks)(p->pixels, p->outputs - first);
+        blocks = NAME(conv_blocks)(p->pixels, p->outputs - first, s.block);
         const int most = blocks == 4 ? PIXELS_4 : blocks == 2 ? PIXELS_2 : PIXELS_1;
         const int left = p->outputs - first - (blocks - 1) * OCT_I8_BLOCK;
-        const int last = left < OCT_I8_BLOCK ? left : OCT_I8_BLOCK;
         const char *weights = (const char *)w + first / OCT_I8_BLOCK * s.block;
-        int tiles = (p->pixels + most - 1) / most, count = 0;
-        for (int pixel = 0; pixel < p->pixels; pixel += count, tiles--) {
-            count = (p->pixels - pixel + tiles - 1) / tiles; /* even shares: no narrow last tile */
-            int32_t *out = acc + pixel * p->acc_pixel + first;
-            const char *in = (const char *)x + pixel * s.pixel;
-#if PIXELS_4
-            if (blocks == 4) {
-                NAME(conv_tiles_4)(out, p->acc_pixel, in, weights, start + first, &s, last, count);
-                continue;
-            }
-#endif
-#if PIXELS_2
-            if (blocks == 2) {
-                NAME(conv_tiles_2)(out, p->acc_pixel, in, weights, start + first, &s, last, count);
-                continue;
-            }
-#endif
-            NAME(conv_tiles_1)(out, p->acc_pixel, in, weights, start + first, &s, last, count);
-        }
+        const NAME(conv_end) end = {.pixel = out_pixel,
+                                    .stage = stage,
+                                    .shift = stage ? stage->shift + first : NULL,
+                                    .last = left < OCT_I8_BLOCK ? left : OCT_I8_BLOCK};
+        /* Even shares, no narrow last tile: `wide` tiles of count + 1 pixels, the others of count. */
+        const int tiles = (p->pixels + most - 1) / most, count = p->pixels / tiles, wide = p->pixels % tiles;
+        const ptrdiff_t done = (ptrdiff_t)wide * (count + 1);
+        char *to = out + first * element;
+        if (wide) NAME(conv_tiles)(&end, to, x, weights, start + first, &s, blocks, count + 1, wide);
+        NAME(conv_tiles)(&end, to + done * out_pixel, (const char *)x + done * s.pixel, weights, start + first, &s, blocks,
+                         count, tiles - wide);
     }
+}
+
+static TARGET void NAME(conv_row)(int32_t *acc, const void *x, const void *w, const int32_t *start,
+                                  const oct_i8_conv_row *p)
+{
+    NAME(conv_run)((char *)acc, p->acc_pixel * (ptrdiff_t)sizeof *acc, x, w, start, p, NULL);
+}
+
+static TARGET void NAME(conv_codes)(uint8_t *codes, const void *x, const void *w, const int32_t *start,
+                                    const oct_i8_conv_row *p, const oct_i8_output *output)
+{
+    NAME(conv_run)((char *)codes, p->acc_pixel, x, w, start, p, output);
 }
 
 #undef BLOCK_VECTORS
 #undef STORE_SOME
+#undef STORE_PART
+#undef SET_BYTE
 #undef BROADCAST
 #undef PIXELS_1
 #undef PIXELS_2

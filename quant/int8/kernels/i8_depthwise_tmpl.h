@@ -2,7 +2,8 @@
  * Template of the depthwise row, vectorised over channels. GROUP operands of one column of the window (same
  * channel, GROUP tap rows) share a 32-bit lane, so that one dot product covers them; at stride 1 a column,
  * once interleaved, serves every pixel of the tile that sees it. A last incomplete vector of channels starts
- * earlier and computes some channels twice; fewer channels than one vector go to the plain C row.
+ * earlier and computes some channels twice; fewer channels than one vector run along the row where they fill vectors
+ * evenly (3x3, stride 1), else they go to the plain C row.
  *
  * Parameters, all undefined at the end:
  *   NAME(f), TARGET, VECTOR, LANES, OPERAND_BYTES, LOAD, STORE, DOT   as in i8_conv_tmpl.h
@@ -123,19 +124,50 @@ static TARGET void NAME(depthwise_5x5)(int32_t *acc, ptrdiff_t acc_pixel, const 
     NAME(depthwise_pixels)(acc, acc_pixel, x, w, start, s, pixels, 5, 5);
 }
 
+/* Few channels without gaps between pixels: vectors run along the row, their lanes repeat the channels. A last incomplete
+ * vector starts earlier. */
+static inline __attribute__((always_inline)) TARGET void
+NAME(depthwise_flat)(int32_t *acc, const char *x, const char *w, const int32_t *start,
+                     const NAME(depthwise_steps) *s, int elements, int channels, int taps_h, int taps_w)
+{
+    VECTOR weights[25];
+    int32_t lanes[LANES];
+    for (int l = 0; l < LANES; l++) lanes[l] = start[l % channels];
+    const VECTOR first = LOAD(lanes);
+    for (int i = 0; i < taps_w * ((taps_h + GROUP - 1) / GROUP); i++) {
+        for (int l = 0; l < LANES; l++) memcpy(&lanes[l], w + i * s->column + l % channels * 4, 4);
+        weights[i] = LOAD(lanes);
+    }
+    for (int e = 0; e < elements; e += LANES) {
+        if (e + LANES > elements) e = elements - LANES;
+        NAME(depthwise_tile)(acc + e, 0, x + e * OPERAND_BYTES, weights, first, s, taps_h, taps_w, 1);
+    }
+}
+
+static TARGET void NAME(depthwise_flat_3x3)(int32_t *acc, const char *x, const char *w, const int32_t *start,
+                                            const NAME(depthwise_steps) *s, int elements, int channels)
+{
+    NAME(depthwise_flat)(acc, x, w, start, s, elements, channels, 3, 3);
+}
+
 static TARGET void NAME(depthwise_row)(int32_t *acc, const void *x, const void *w, const int32_t *start,
                                        const oct_i8_depthwise_row *p)
 {
-    if (p->channels < LANES) {
-        SCALAR(acc, x, w, start, p);
-        return;
-    }
     const NAME(depthwise_steps) s = {p->x_row * OPERAND_BYTES,
                                      p->x_tap * OPERAND_BYTES,
                                      p->x_pixel * OPERAND_BYTES,
                                      (ptrdiff_t)p->channels * 4,
                                      p->taps_h,
                                      p->taps_w};
+    if (p->channels < LANES) {
+        const int elements = p->pixels * p->channels;
+        const int flat = LANES % p->channels == 0 && p->x_pixel == p->channels && p->acc_pixel == p->channels;
+        if (flat && elements >= LANES && p->taps_h == 3 && p->taps_w == 3)
+            NAME(depthwise_flat_3x3)(acc, x, w, start, &s, elements, p->channels);
+        else
+            SCALAR(acc, x, w, start, p);
+        return;
+    }
     for (int c = 0; c < p->channels; c += LANES) {
         if (c + LANES > p->channels) c = p->channels - LANES;
         int32_t *out = acc + c;
@@ -161,6 +193,8 @@ static TARGET void NAME(depthwise_row)(int32_t *acc, const void *x, const void *
 #undef OPERAND_BYTES
 #undef VECTOR
 #undef LANES
+#undef SRA
+#undef PACK
 #undef LOAD
 #undef STORE
 #undef DOT

@@ -24,6 +24,7 @@
  *   vi_store_codes(p, v), _some(p, v, n)                 low bytes
  *   vi_store_packed(p, v0, v1, v2, v3, lo, hi)  clamps each lane to [lo, hi] and stores 4*LANES bytes
  *   vb_max_unsigned, vb_max_signed
+ *   add_words(codes, a, b, n, plan)   the add for whole vectors of 2*LANES codes in 16 bits; returns how many it did
  */
 #include <math.h>
 #include <string.h>
@@ -225,9 +226,30 @@ static TARGET void NAME(acc_sums)(int64_t *sum, uint64_t *square, int32_t *min, 
         acc_sums_vector(sum + c, square + c, min + c, max + c, acc + c, pixels, channels, channels - c, 0);
 }
 
+/* Fewer channels than lanes that fill a vector evenly: several pixels make one. */
+static inline int shares_vector(int channels)
+{
+    return channels < LANES && LANES % channels == 0;
+}
+
+static void repeat_channels(float repeated[LANES], const float *x, int channels)
+{
+    for (int i = 0; i < LANES; i++) repeated[i] = x[i % channels];
+}
+
 static TARGET void NAME(acc_affine)(float *y, const int32_t *acc, const float *a, const float *b,
                                     size_t pixels, int channels)
 {
+    float a_lanes[LANES], b_lanes[LANES];
+    if (shares_vector(channels) && pixels >= (size_t)(LANES / channels)) {
+        repeat_channels(a_lanes, a, channels);
+        repeat_channels(b_lanes, b, channels);
+        const size_t together = (size_t)(LANES / channels), n = pixels / together;
+        const vf va = vf_load(a_lanes), shift = vf_load(b_lanes);
+        for (size_t i = 0; i < n; i++, y += LANES, acc += LANES)
+            vf_store(y, vf_add(vf_mul(vi_to_float(vi_load(acc)), va), shift));
+        pixels -= n * together;
+    }
     for (size_t p = 0; p < pixels; p++, y += channels, acc += channels) {
         int c = 0;
         for (; c + LANES <= channels; c += LANES)
@@ -238,6 +260,72 @@ static TARGET void NAME(acc_affine)(float *y, const int32_t *acc, const float *a
                           vf_add(vf_mul(vi_to_float(vi_load_some(acc + c, left)), vf_load_some(a + c, left)),
                                  vf_load_some(b + c, left)),
                           left);
+    }
+}
+
+typedef struct gradient_vectors {
+    vf b, p, q, r;
+} gradient_vectors;
+
+/* n <= LANES elements, the first of them bit 0 of *bits. */
+INLINE void gradient_some(float *dx, const float *dy, const uint8_t *bits, const int32_t *acc,
+                          const gradient_vectors *v, int n)
+{
+    const int whole = n == LANES;
+    vf d = whole ? vf_load(dy) : vf_load_some(dy, n);
+    if (bits) {
+        uint32_t step = 0;
+        if (whole)
+            memcpy(&step, bits, LANES / 8);
+        else
+            memcpy(&step, bits, (size_t)(n + 7) / 8);
+        d = vf_select(vf_set(0.0f), d, vm_of_bits(step));
+    }
+    const vf x = vf_add(vi_to_float(whole ? vi_load(acc) : vi_load_some(acc, n)), v->b);
+    d = vf_add(vf_add(vf_mul(d, v->p), vf_mul(x, v->q)), v->r);
+    if (whole)
+        vf_store(dx, d);
+    else
+        vf_store_some(dx, d, n);
+}
+
+static TARGET void NAME(acc_gradient)(float *dx, const float *dy, const uint8_t *bits, const int32_t *acc,
+                                      const float *b, const float *p, const float *q, const float *r,
+                                      size_t pixels, int channels)
+{
+    float lanes[4][LANES];
+    if (shares_vector(channels)) {
+        repeat_channels(lanes[0], b, channels);
+        repeat_channels(lanes[1], p, channels);
+        repeat_channels(lanes[2], q, channels);
+        repeat_channels(lanes[3], r, channels);
+        b = lanes[0], p = lanes[1], q = lanes[2], r = lanes[3];
+        const gradient_vectors v = {vf_load(b), vf_load(p), vf_load(q), vf_load(r)};
+        const size_t n = pixels * (size_t)channels;
+        size_t e = 0;
+        for (; e + LANES <= n; e += LANES)
+            gradient_some(dx + e, dy + e, bits ? bits + e / 8 : bits, acc + e, &v, LANES);
+        if (e < n) gradient_some(dx + e, dy + e, bits ? bits + e / 8 : bits, acc + e, &v, (int)(n - e));
+        return;
+    }
+    if (bits && channels % 8 != 0) { /* pixels do not start at byte borders */
+        oct_i8_acc_gradient_c(dx, dy, bits, acc, b, p, q, r, pixels, channels);
+        return;
+    }
+    for (size_t i = 0, e = 0; i < pixels; i++) {
+        for (int c = 0; c < channels; c += LANES) {
+            const int left = channels - c, n = left < LANES ? left : LANES;
+            const uint8_t *at = bits ? bits + e / 8 : bits;
+            if (n == LANES) {
+                const gradient_vectors v = {vf_load(b + c), vf_load(p + c), vf_load(q + c), vf_load(r + c)};
+                gradient_some(dx + e, dy + e, at, acc + e, &v, LANES);
+            } else {
+                const gradient_vectors v = {vf_load_some(b + c, n), vf_load_some(p + c, n),
+                                            vf_load_some(q + c, n), vf_load_some(r + c, n)};
+                gradient_some(dx + e, dy + e, at, acc + e, &v, n);
+            }
+            e += (size_t)n;
+        }
     }
 }
 
@@ -445,6 +533,13 @@ static TARGET void NAME(add)(uint8_t *codes, const uint8_t *a, const uint8_t *b,
         oct_i8_add_c(codes, a, b, n, a_signed, b_signed, sa, sb, shift, lo, hi);
         return;
     }
+    if (sa < 7 && sb < 7 && shift >= 0 && shift < 15 && (255 << sa) + (255 << sb) + (1 << shift) < 1 << 15) {
+        const size_t done = add_words(codes, a, b, n, &(add_plan){a_signed, b_signed, sa, sb, shift, lo, hi});
+        n -= done;
+        a += done;
+        b += done;
+        codes += done;
+    }
     uniform_shift s;
     uniform_shift_init(&s, shift, lo, hi);
     for (; n >= LANES; n -= LANES, a += LANES, b += LANES, codes += LANES) {
@@ -547,6 +642,7 @@ void NAME(oct_i8_fill_elementwise)(oct_i8_kernels *table)
     table->mask_range = NAME(mask_range);
     table->acc_sums = NAME(acc_sums);
     table->acc_affine = NAME(acc_affine);
+    table->acc_gradient = NAME(acc_gradient);
     table->quantize_f32 = NAME(quantize_f32);
     table->dequantize = NAME(dequantize);
     table->mask_apply = NAME(mask_apply);

@@ -7,7 +7,5 @@ void oct_i8_kernels_init(oct_i8_kernels *table, uint32_t cpu_mask)
 {
     oct_i8_fill_c(table);
     oct_i8_fill_x86(table, cpu_mask);
-    /* NEON overrides here: 16-bit pairs with oct_i8_fill_layout_s16 (SMLAL) for OCT_CPU_NEON, then bytes in
-     * fours with oct_i8_fill_layout_u8 for OCT_CPU_NEONDOT; USDOT needs its own feature bit, SDOT would need
-     * s8 operands. */
+    oct_i8_fill_arm(table, cpu_mask);
 }

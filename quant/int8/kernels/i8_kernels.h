@@ -13,7 +13,8 @@
  *
  * Dense convolution works on PADDED IMAGES in the level's own operand type (pad_image): levels with a u8 x s8 dot
  * product keep bytes (s8 codes become code + 128, undone by `start`), the others keep 16-bit integers. Channels are
- * padded with zero operands to a multiple of `group`.
+ * padded with zero operands to a multiple of `group`. neondot keeps the same bytes; its instruction is s8 x s8, so its
+ * kernels subtract 128 from every byte they load, which its corrections undo: the mirror image of the others.
  */
 #ifndef OCT_I8_KERNELS_H
 #define OCT_I8_KERNELS_H
@@ -33,6 +34,44 @@ typedef struct oct_i8_conv_row {
     ptrdiff_t x_pixel, x_row, x_tap;  /* multiples of `group` */
     ptrdiff_t acc_pixel;              /* >= outputs */
 } oct_i8_conv_row;
+
+/* The output stage of an entry that writes codes: how a sum becomes a code without leaving the registers.
+ *   code[o] = clamp(floor(sum[o] / 2^shift[o]), lo, hi)
+ * `start` holds the rounding constant oct_i8_rounding(shift[o]) on top of bias and correction, so the floor is the
+ * rounding right shift of requant.h. Shifts outside 0..OCT_I8_MAX_CODE_SHIFT go through sums and `requantize`.
+ * Another profile (per-channel multiplier, zero point) adds fields here and changes no signature. */
+typedef struct oct_i8_output {
+    const int32_t *shift; /* one per output, rounded up to OCT_I8_BLOCK (the rest 0), each 0..OCT_I8_MAX_CODE_SHIFT */
+    int lo, hi;           /* within 0..255, or -128..127 with lo < 0 */
+} oct_i8_output;
+
+/* 30: |sum| < 2^29 + 2^30 by the bounds above, and the rounding constant of 2^29 keeps it below 2^31. */
+enum { OCT_I8_MAX_CODE_SHIFT = 30 };
+
+static inline int32_t oct_i8_rounding(int shift)
+{
+    return shift > 0 ? (int32_t)1 << (shift - 1) : 0;
+}
+
+/* A depthwise layer that writes codes: square window of 3 or 5 taps, stride 1 or 2 both ways, no dilation, channel
+ * multiplier 1. It reads codes as they lie (no padded image). */
+typedef struct oct_i8_depthwise {
+    int channels, taps, stride;
+    int is_signed; /* input codes are s8 */
+} oct_i8_depthwise;
+
+/* Some output rows of such a layer: codes[y*out_row + p*channels + c], y < out_rows, p < pixels, from
+ *   sum = start[c] + sum_{r,t} code(rows[y*stride + r], p*stride - left + t, c) * w(r, t, c)
+ * where the code of a column outside 0..width-1 is `fill`. A row outside the image is a pointer to width*channels
+ * codes of value `fill`. */
+typedef struct oct_i8_depthwise_rows {
+    oct_i8_depthwise layer;
+    const uint8_t *const *rows; /* (out_rows-1)*stride + taps input rows, first pixel of each */
+    int out_rows, pixels;
+    int width, left, fill;
+    ptrdiff_t out_row;
+    int lo, hi;                 /* as in oct_i8_output */
+} oct_i8_depthwise_rows;
 
 /* One output row of a depthwise convolution, channel multiplier 1:
  *   acc[p*acc_pixel + c] = start[c] + sum_{r,t} x[p*x_pixel + r*x_row + t*x_tap + c] * w(r, t, c),   c < channels
@@ -64,14 +103,32 @@ typedef struct oct_i8_kernels {
      * levels) or code + 128 (s8 codes on byte levels; the border then holds fill + 128, padding channels hold 0). */
     void (*pad_image)(void *out, const void *codes, const oct_i8_pad *p);
 
+    /* The same for pixels behind an input table: pad_image of lookup(pixels), with table [table_rows][256], table_rows 1
+     * or p->channels. is_signed is that of the codes in the table. */
+    void (*pad_pixels)(void *out, const uint8_t *pixels, const uint8_t *table, int table_rows, const oct_i8_pad *p);
+
     /* Bytes of packed dense weights; 64-byte aligned storage is the caller's. channels is NOT padded yet. */
     size_t (*packed_conv_bytes)(int outputs, int taps_h, int taps_w, int channels);
     /* Packs w = [outputs][taps_h][taps_w][channels] s8 and writes correction[o] for o < outputs rounded up to 16: what
-     * `start` must contain besides the bias (-128 * sum w for s8 codes on byte levels, else 0; 0 in the padding). */
+     * `start` must contain besides the bias (-128 * sum w for s8 codes on byte levels, else 0; on neondot 128 * sum w
+     * for u8 codes, else 0; 0 in the padding). */
     void (*pack_conv)(void *packed, int32_t *correction, const int8_t *w, int outputs, int taps_h, int taps_w,
                       int channels, int is_signed);
     /* start = [outputs rounded up to 16], x and w as above. */
     void (*conv_row)(int32_t *acc, const void *x, const void *w, const int32_t *start, const oct_i8_conv_row *p);
+
+    /* The same row, writing codes: codes[p*acc_pixel + o], acc_pixel in codes. */
+    void (*conv_codes)(uint8_t *codes, const void *x, const void *w, const int32_t *start, const oct_i8_conv_row *p,
+                       const oct_i8_output *output);
+
+    /* Depthwise layers that write codes. packed_depthwise_codes_bytes is 0 for a layer this level leaves to
+     * depthwise_row and requantize. Packing takes w = [taps][taps][channels] s8, start[channels] = bias + rounding
+     * constant (what the level must add for s8 codes it adds itself), shift[channels] as in oct_i8_output; the packed
+     * form, 64-byte aligned storage of the caller, holds all three. */
+    size_t (*packed_depthwise_codes_bytes)(const oct_i8_depthwise *layer);
+    void (*pack_depthwise_codes)(void *packed, const int8_t *w, const int32_t *start, const int32_t *shift,
+                                 const oct_i8_depthwise *layer);
+    void (*depthwise_codes)(uint8_t *codes, const void *packed, const oct_i8_depthwise_rows *p);
 
     /* Depthwise: the same trio. w = [taps_h][taps_w][channels] s8. start/correction = [channels rounded up to 16]. */
     size_t (*packed_depthwise_bytes)(int taps_h, int taps_w, int channels);
@@ -95,6 +152,11 @@ typedef struct oct_i8_kernels {
 
     /* y = (float)acc*a[c] + b[c]: conversion, product and sum each rounded once (no contraction). */
     void (*acc_affine)(float *y, const int32_t *acc, const float *a, const float *b, size_t pixels, int channels);
+
+    /* Batch norm's backward from accumulators: dx = (bit ? dy : 0)*p[c] + ((float)acc + b[c])*q[c] + r[c], every operation
+     * rounded once, from left to right. bits as in mask_range, NULL: all set. dx may be the memory of acc. */
+    void (*acc_gradient)(float *dx, const float *dy, const uint8_t *bits, const int32_t *acc, const float *b,
+                         const float *p, const float *q, const float *r, size_t pixels, int channels);
 
     /* Float to codes, n elements:
      *   z = min(max(x, act_lo), act_hi);  code = clamp(floor(z*kappa + 0.5), lo, hi)     exact rule of requant.h
@@ -136,7 +198,7 @@ typedef struct oct_i8_kernels {
 } oct_i8_kernels;
 
 /* Fills the table: the C reference first, then every level in `cpu_mask` (base/cpu.h) in the order
- * avx2, avx512 (16-bit pairs), avxvnni, avx512vnni. The mask must only hold features this machine has. */
+ * avx2, avx512 (16-bit pairs), avxvnni, avx512vnni; neon, neondot. The mask must only hold features this machine has. */
 void oct_i8_kernels_init(oct_i8_kernels *table, uint32_t cpu_mask);
 
 #endif

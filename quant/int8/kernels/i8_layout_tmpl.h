@@ -76,6 +76,35 @@ static void NAME(pad_image)(void *image, const void *codes, const oct_i8_pad *p)
     NAME(fill_border)(out, (size_t)p->bottom * out_width, p);
 }
 
+static void NAME(lookup_row)(OPERAND *out, const uint8_t *pixels, const uint8_t *table, int table_rows,
+                             const oct_i8_pad *p)
+{
+    const int flip = BIASED && p->is_signed ? 0x80 : 0, plain_sign = !BIASED && p->is_signed;
+    for (int x = 0; x < p->width; x++, out += p->padded_channels, pixels += p->source_pixel) {
+        for (int c = 0; c < p->padded_channels; c++) out[c] = 0;
+        for (int c = 0; c < p->channels; c++) {
+            const uint8_t code = table[256 * (table_rows > 1 ? c : 0) + pixels[c]];
+            out[c] = plain_sign ? (OPERAND)(int8_t)code : (OPERAND)(code ^ flip);
+        }
+    }
+}
+
+void NAME(oct_i8_pad_pixels)(void *image, const uint8_t *pixels, const uint8_t *table, int table_rows,
+                             const oct_i8_pad *p)
+{
+    OPERAND *out = image;
+    const size_t out_width = (size_t)p->left + (size_t)p->width + (size_t)p->right;
+    out = NAME(fill_border)(out, (size_t)p->top * out_width, p);
+    for (int y = 0; y < p->height; y++) {
+        out = NAME(fill_border)(out, (size_t)p->left, p);
+        NAME(lookup_row)(out, pixels, table, table_rows, p);
+        out += p->width * p->padded_channels;
+        pixels += p->width * p->source_pixel;
+        out = NAME(fill_border)(out, (size_t)p->right, p);
+    }
+    NAME(fill_border)(out, (size_t)p->bottom * out_width, p);
+}
+
 static size_t NAME(packed_conv_bytes)(int outputs, int taps_h, int taps_w, int channels)
 {
     const size_t blocks = ((size_t)outputs + OCT_I8_BLOCK - 1) / OCT_I8_BLOCK;
@@ -152,6 +181,7 @@ void NAME(oct_i8_fill_layout)(oct_i8_kernels *table)
     table->operand_bytes = (int)sizeof(OPERAND);
     table->group = GROUP;
     table->pad_image = NAME(pad_image);
+    table->pad_pixels = NAME(oct_i8_pad_pixels);
     table->packed_conv_bytes = NAME(packed_conv_bytes);
     table->pack_conv = NAME(pack_conv);
     table->packed_depthwise_bytes = NAME(packed_depthwise_bytes);

@@ -37,6 +37,82 @@ static const int32_t first_lanes[16] = {-1, -1, -1, -1, -1, -1, -1, -1, 0, 0, 0,
 #define STORE_SOME_512(p, v, n) _mm512_mask_storeu_epi32((void *)(p), (__mmask16)((1u << (n)) - 1), v)
 #define BROADCAST_512(p) _mm512_set1_epi32(load_lane(p))
 
+#define SRA_256(v, n) _mm256_srav_epi32(v, n)
+#define SRA_512(v, n) _mm512_srav_epi32(v, n)
+
+#define AVX2 __attribute__((target("avx2")))
+#define AVX512 __attribute__((target("avx512f,avx512bw,avx512vl,avx512dq")))
+#define INLINE static inline __attribute__((always_inline))
+
+/* Ranges of codes, for PACK. */
+enum { OCT_I8_FROM_ZERO, OCT_I8_SIGNED, OCT_I8_UNSIGNED };
+
+/* Packing works within 128-bit lanes: dword i of the packed vector is dword order[i] of the four in a row. */
+INLINE AVX2 __m256i pack_256(__m256i a, __m256i b, __m256i c, __m256i d, __m256i lo, __m256i hi, int range)
+{
+    const __m256i order = _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7);
+    const __m256i low = _mm256_packs_epi32(a, b), high = _mm256_packs_epi32(c, d);
+    __m256i codes;
+    if (range == OCT_I8_SIGNED)
+        codes = _mm256_min_epi8(_mm256_max_epi8(_mm256_packs_epi16(low, high), lo), hi);
+    else if (range == OCT_I8_FROM_ZERO)
+        codes = _mm256_min_epu8(_mm256_packus_epi16(low, high), hi);
+    else
+        codes = _mm256_min_epu8(_mm256_max_epu8(_mm256_packus_epi16(low, high), lo), hi);
+    return _mm256_permutevar8x32_epi32(codes, order);
+}
+
+INLINE AVX512 __m512i pack_512(__m512i a, __m512i b, __m512i c, __m512i d, __m512i lo, __m512i hi, int range)
+{
+    const __m512i order = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
+    const __m512i low = _mm512_packs_epi32(a, b), high = _mm512_packs_epi32(c, d);
+    __m512i codes;
+    if (range == OCT_I8_SIGNED)
+        codes = _mm512_min_epi8(_mm512_max_epi8(_mm512_packs_epi16(low, high), lo), hi);
+    else if (range == OCT_I8_FROM_ZERO)
+        codes = _mm512_min_epu8(_mm512_packus_epi16(low, high), hi);
+    else
+        codes = _mm512_min_epu8(_mm512_max_epu8(_mm512_packus_epi16(low, high), lo), hi);
+    return _mm512_permutexvar_epi32(order, codes);
+}
+
+/* Half `part` of v; a partial one by way of the stack. */
+INLINE AVX2 void store_part_256(uint8_t *p, __m256i v, int part, int n)
+{
+    const __m128i half = part ? _mm256_extracti128_si256(v, 1) : _mm256_castsi256_si128(v);
+    uint8_t bytes[16];
+    _mm_storeu_si128((__m128i *)(void *)(n == 16 ? p : bytes), half);
+    if (n != 16) memcpy(p, bytes, (size_t)n);
+}
+
+INLINE AVX512 __m128i quarter_512(__m512i v, int part)
+{
+    return part == 3   ? _mm512_extracti32x4_epi32(v, 3)
+           : part == 2 ? _mm512_extracti32x4_epi32(v, 2)
+           : part == 1 ? _mm512_extracti32x4_epi32(v, 1)
+                   : _mm512_castsi512_si128(v);
+}
+
+INLINE AVX512 void store_part_512(uint8_t *p, __m512i v, int part, int size, int n)
+{
+    if (size == 64) {
+        if (n == 64)
+            _mm512_storeu_si512(p, v);
+        else
+            _mm512_mask_storeu_epi8(p, (UINT64_C(1) << n) - 1, v);
+    } else if (size == 32) {
+        const __m256i half = part ? _mm512_extracti64x4_epi64(v, 1) : _mm512_castsi512_si256(v);
+        if (n == 32)
+            _mm256_storeu_si256((__m256i *)(void *)p, half);
+        else
+            _mm256_mask_storeu_epi8(p, (__mmask32)((UINT64_C(1) << n) - 1), half);
+    } else if (n == 16) {
+        _mm_storeu_si128((__m128i *)(void *)p, quarter_512(v, part));
+    } else {
+        _mm_mask_storeu_epi8(p, (__mmask16)((1u << n) - 1), quarter_512(v, part));
+    }
+}
+
 /* Byte shuffles that spread operands over 32-bit lanes when every 128-bit lane holds the same 16 bytes: lane
  * i of the register takes operand i to position k. Four positions of bytes, two of 16-bit operands. */
 #define Z 0x80 /* writes zero */
@@ -80,6 +156,10 @@ static const uint8_t spread_pairs[2][32] = {
 #define STORE(p, v) STORE_256(p, v)
 #define STORE_SOME(p, v, n) STORE_SOME_256(p, v, n)
 #define BROADCAST(p) BROADCAST_256(p)
+#define SRA(v, n) SRA_256(v, n)
+#define SET_BYTE(x) _mm256_set1_epi8((char)(x))
+#define PACK(a, b, c, d, lo, hi, range) pack_256(a, b, c, d, lo, hi, range)
+#define STORE_PART(p, v, part, size, n) store_part_256(p, v, part, n)
 #define DOT(s, x, w) _mm256_add_epi32(s, _mm256_madd_epi16(x, w))
 #define PIXELS_1 6
 #define PIXELS_2 0
@@ -101,6 +181,10 @@ static const uint8_t spread_pairs[2][32] = {
 #define STORE(p, v) STORE_512(p, v)
 #define STORE_SOME(p, v, n) STORE_SOME_512(p, v, n)
 #define BROADCAST(p) BROADCAST_512(p)
+#define SRA(v, n) SRA_512(v, n)
+#define SET_BYTE(x) _mm512_set1_epi8((char)(x))
+#define PACK(a, b, c, d, lo, hi, range) pack_512(a, b, c, d, lo, hi, range)
+#define STORE_PART(p, v, part, size, n) store_part_512(p, v, part, size, n)
 #define DOT(s, x, w) _mm512_add_epi32(s, _mm512_madd_epi16(x, w))
 #define PIXELS_1 16
 #define PIXELS_2 12
@@ -122,6 +206,10 @@ static const uint8_t spread_pairs[2][32] = {
 #define STORE(p, v) STORE_256(p, v)
 #define STORE_SOME(p, v, n) STORE_SOME_256(p, v, n)
 #define BROADCAST(p) BROADCAST_256(p)
+#define SRA(v, n) SRA_256(v, n)
+#define SET_BYTE(x) _mm256_set1_epi8((char)(x))
+#define PACK(a, b, c, d, lo, hi, range) pack_256(a, b, c, d, lo, hi, range)
+#define STORE_PART(p, v, part, size, n) store_part_256(p, v, part, n)
 #define DOT(s, x, w) _mm256_dpbusd_avx_epi32(s, x, w)
 #define PIXELS_1 6
 #define PIXELS_2 0
@@ -144,6 +232,10 @@ static const uint8_t spread_pairs[2][32] = {
 #define STORE(p, v) STORE_256(p, v)
 #define STORE_SOME(p, v, n) STORE_SOME_256(p, v, n)
 #define BROADCAST(p) BROADCAST_256(p)
+#define SRA(v, n) SRA_256(v, n)
+#define SET_BYTE(x) _mm256_set1_epi8((char)(x))
+#define PACK(a, b, c, d, lo, hi, range) pack_256(a, b, c, d, lo, hi, range)
+#define STORE_PART(p, v, part, size, n) store_part_256(p, v, part, n)
 #define DOT(s, x, w) _mm256_dpbusd_epi32(s, x, w)
 #define PIXELS_1 6
 #define PIXELS_2 0
@@ -165,6 +257,10 @@ static const uint8_t spread_pairs[2][32] = {
 #define STORE(p, v) STORE_512(p, v)
 #define STORE_SOME(p, v, n) STORE_SOME_512(p, v, n)
 #define BROADCAST(p) BROADCAST_512(p)
+#define SRA(v, n) SRA_512(v, n)
+#define SET_BYTE(x) _mm512_set1_epi8((char)(x))
+#define PACK(a, b, c, d, lo, hi, range) pack_512(a, b, c, d, lo, hi, range)
+#define STORE_PART(p, v, part, size, n) store_part_512(p, v, part, size, n)
 #define DOT(s, x, w) _mm512_dpbusd_epi32(s, x, w)
 #define PIXELS_1 16
 #define PIXELS_2 12
@@ -180,6 +276,8 @@ void oct_i8_fill_vnni256(oct_i8_kernels *table)
 {
     oct_i8_fill_layout_u8(table);
     table->conv_row = conv_row_vnni256;
+    table->conv_codes = conv_codes_vnni256;
+    oct_i8_fill_depthwise_codes_vnni256(table);
     table->depthwise_row = depthwise_row_vnni256;
 }
 
@@ -189,24 +287,33 @@ void oct_i8_fill_x86(oct_i8_kernels *table, uint32_t cpu_mask)
         table->level = "avx2";
         oct_i8_fill_elementwise_avx2(table);
         table->conv_row = conv_row_avx2;
+        table->conv_codes = conv_codes_avx2;
+        oct_i8_fill_depthwise_codes_avx2(table);
         table->depthwise_row = depthwise_row_avx2;
     }
     if (cpu_mask & OCT_CPU_AVX512) {
         table->level = "avx512";
         oct_i8_fill_elementwise_avx512(table);
         table->conv_row = conv_row_avx512;
+        table->conv_codes = conv_codes_avx512;
+        oct_i8_fill_depthwise_codes_avx512(table);
         table->depthwise_row = depthwise_row_avx512;
     }
     if (cpu_mask & OCT_CPU_AVXVNNI) {
         table->level = "avxvnni";
         oct_i8_fill_layout_u8(table);
         table->conv_row = conv_row_avxvnni;
+        table->conv_codes = conv_codes_avxvnni;
+        oct_i8_fill_depthwise_codes_avxvnni(table);
         table->depthwise_row = depthwise_row_avxvnni;
     }
     if (cpu_mask & OCT_CPU_AVX512VNNI) {
         table->level = "avx512vnni";
         oct_i8_fill_layout_u8(table);
+        table->pad_pixels = oct_i8_pad_pixels_avx512;
         table->conv_row = conv_row_avx512vnni;
+        table->conv_codes = conv_codes_avx512vnni;
+        oct_i8_fill_depthwise_codes_avx512vnni(table);
         table->depthwise_row = depthwise_row_avx512vnni;
     }
 }

@@ -151,6 +151,29 @@ P void vi_store_packed(uint8_t *p, vi v0, vi v1, vi v2, vi v3, int lo, int hi)
     vi_store(p, _mm256_permutevar8x32_epi32(packed, order));
 }
 
+P vi code_words(const uint8_t *p, int is_signed)
+{
+    const __m128i codes = _mm_loadu_si128((const __m128i *)(const void *)p);
+    return is_signed ? _mm256_cvtepi8_epi16(codes) : _mm256_cvtepu8_epi16(codes);
+}
+
+static TARGET size_t add_words(uint8_t *codes, const uint8_t *a, const uint8_t *b, size_t n, const add_plan *p)
+{
+    const vi rounding = _mm256_set1_epi16((short)(p->shift ? 1 << (p->shift - 1) : 0)), low_byte = _mm256_set1_epi16(255);
+    const vi lo = _mm256_set1_epi16((short)p->lo), hi = _mm256_set1_epi16((short)p->hi);
+    const __m128i sa = _mm_cvtsi32_si128(p->sa), sb = _mm_cvtsi32_si128(p->sb), shift = _mm_cvtsi32_si128(p->shift);
+    size_t i = 0;
+    for (; i + 16 <= n; i += 16) {
+        const vi x = _mm256_sll_epi16(code_words(a + i, p->a_signed), sa);
+        const vi y = _mm256_sll_epi16(code_words(b + i, p->b_signed), sb);
+        const vi sum = _mm256_sra_epi16(_mm256_add_epi16(_mm256_add_epi16(x, y), rounding), shift);
+        const vi code = _mm256_and_si256(_mm256_min_epi16(_mm256_max_epi16(sum, lo), hi), low_byte);
+        const vi packed = _mm256_permute4x64_epi64(_mm256_packus_epi16(code, code), 0x08);
+        vb_store(codes + i, _mm256_castsi256_si128(packed));
+    }
+    return i;
+}
+
 #include "quant/int8/kernels/i8_elementwise_tmpl.h"
 
 #endif

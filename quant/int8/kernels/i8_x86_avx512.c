@@ -119,6 +119,28 @@ P void vi_store_packed(uint8_t *p, vi v0, vi v1, vi v2, vi v3, int lo, int hi)
     _mm512_storeu_si512(p, _mm512_permutexvar_epi32(order, packed));
 }
 
+P __m512i code_words(const uint8_t *p, int is_signed)
+{
+    const __m256i codes = _mm256_loadu_si256((const __m256i *)(const void *)p);
+    return is_signed ? _mm512_cvtepi8_epi16(codes) : _mm512_cvtepu8_epi16(codes);
+}
+
+static TARGET size_t add_words(uint8_t *codes, const uint8_t *a, const uint8_t *b, size_t n, const add_plan *p)
+{
+    const __m512i rounding = _mm512_set1_epi16((short)(p->shift ? 1 << (p->shift - 1) : 0));
+    const __m512i lo = _mm512_set1_epi16((short)p->lo), hi = _mm512_set1_epi16((short)p->hi);
+    const __m128i sa = _mm_cvtsi32_si128(p->sa), sb = _mm_cvtsi32_si128(p->sb), shift = _mm_cvtsi32_si128(p->shift);
+    size_t i = 0;
+    for (; i + 32 <= n; i += 32) {
+        const __m512i x = _mm512_sll_epi16(code_words(a + i, p->a_signed), sa);
+        const __m512i y = _mm512_sll_epi16(code_words(b + i, p->b_signed), sb);
+        const __m512i sum = _mm512_sra_epi16(_mm512_add_epi16(_mm512_add_epi16(x, y), rounding), shift);
+        const __m512i code = _mm512_min_epi16(_mm512_max_epi16(sum, lo), hi);
+        _mm256_storeu_si256((__m256i *)(void *)(codes + i), _mm512_cvtepi16_epi8(code));
+    }
+    return i;
+}
+
 #include "quant/int8/kernels/i8_elementwise_tmpl.h"
 
 #endif
