@@ -82,10 +82,12 @@ static void job_start(element_job *job, oct_step *step, bool backward)
 {
     job_init(job, step->graph, step->unit);
     job->step = step;
-    job->bits = step->run->mode == OCT_TRAIN ? step->saved : NULL;
     place(job, step->graph, step->scratch, step->batch, step->ctx->threads, backward);
     for (int i = 0; i < job->operand_count; i++)
         job->in[i] = step->in[oct_unit_input_of(step->unit, operand_node(job, step->graph, i)->id)];
+    /* Pixels want no gradient, so nobody reads their mask. */
+    bool pixels = job->op && job->op->op == &oct_op_normalize && job->in[0]->storage == OCT_STORE_U8;
+    job->bits = step->run->mode == OCT_TRAIN && !pixels ? step->saved : NULL;
     int32_t observed = job->fq->inputs[OCT_FQ_OBSERVED];
     if (!job->act && !job->op && observed != job->value->id)
         job->observed = step->in[oct_unit_input_of(step->unit, observed)];
@@ -328,7 +330,7 @@ static oct_status point_backward(oct_step *step)
     element_job job;
     job_start(&job, step, true);
     float *d = step->d_out->data;
-    oct_point_mask(step, &job.kernels, d, job.bits, job.rows, job.row_elements);
+    if (job.bits) oct_point_mask(step, &job.kernels, d, job.bits, job.rows, job.row_elements);
     if (job.op) return op_backward(&job);
     int slot = oct_unit_input_of(step->unit, job.value->id);
     if (step->d_in[slot])

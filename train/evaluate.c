@@ -142,6 +142,11 @@ oct_plan *oct_evaluator_plan(oct_evaluator *e)
     return e->plan;
 }
 
+oct_int8_state *oct_evaluator_state(oct_evaluator *e)
+{
+    return e->state;
+}
+
 static double logit(const oct_tensor *t, size_t i)
 {
     if (t->storage == OCT_STORE_F32) return (double)((const float *)t->data)[i];

@@ -41,6 +41,8 @@ void oct_evaluator_destroy(oct_evaluator *evaluator); /* NULL is allowed */
 int oct_evaluator_classes(const oct_evaluator *evaluator);
 /* The plan of a graph, for printing and timing; NULL for an int8 model. Borrowed. */
 oct_plan *oct_evaluator_plan(oct_evaluator *evaluator);
+/* The run state of an int8 model, for timing; NULL for a graph. Borrowed. */
+oct_int8_state *oct_evaluator_state(oct_evaluator *evaluator);
 
 /* scores[count][classes] of u8 NHWC images of the model's size. Borrowed until the next call. OCT_ERR_NUMERIC
  * naming the first tensor when one is not finite. */

@@ -36,7 +36,7 @@ static const arg_option options[] = {
     ARG_COUNT("steps", &f.steps, 1, 1e6, "steps", "measured, default 50"),
     ARG_COUNT("warmup", &f.warmup, 0, 1e6, "steps", "before that, default 5"),
     ARG_ON("layers", &f.layers,
-           "each step of the plan and each kind of step: time, rate, share of peak (graphs)"),
+           "each step of the plan or layer of the engine: time, rate, share of peak"),
     ARG_COUNT("size", &f.size, 1, 4096, "pixels", "side of the images, default 32"),
     ARG_COUNT("channels", &f.channels, 1, 4, "channels", "of the images, default 3"),
     ARG_COUNT("classes", &f.classes, 2, 1e6, "classes", "default 10"),
@@ -80,6 +80,7 @@ typedef struct job {
     oct_int8_build build;
     oct_trainer *trainer;
     oct_evaluator *evaluator;
+    oct_int8_state *state; /* borrowed; the int8 engine's, NULL elsewhere */
     oct_plan *plan; /* borrowed; NULL where nothing has steps: int8 engine, reference executor (OCT_FUSE=0) */
     uint8_t *images;
     int32_t *labels;
@@ -166,6 +167,7 @@ static oct_status prepare_file(job *j, const char *path)
     set_up_done(j);
     OCT_TRY(oct_model_file_evaluator(&j->evaluator, &j->file, (int)f.batch));
     j->plan = oct_evaluator_plan(j->evaluator);
+    j->state = oct_evaluator_state(j->evaluator);
     return OCT_OK;
 }
 
@@ -183,6 +185,7 @@ static oct_status prepare_infer(job *j)
         OCT_TRY(oct_evaluator_create_int8(&j->evaluator, j->c.ctx, j->build.model, (int)f.batch));
     }
     j->plan = oct_evaluator_plan(j->evaluator);
+    j->state = oct_evaluator_state(j->evaluator);
     return OCT_OK;
 }
 
@@ -205,6 +208,7 @@ static oct_status measure(job *j)
 {
     progress_start(j->train ? "training" : "inference", (f.warmup + f.steps) * f.batch, "images", f.quiet);
     for (int64_t i = -f.warmup; i < f.steps; i++) {
+        if (i == 0 && f.layers && j->state) OCT_TRY(oct_int8_profile(j->state, 1, &j->c.ctx->error));
         if (i == 0 && f.layers && j->plan) OCT_TRY(oct_plan_profile(j->plan, profiled_runs()));
         double start = now_ms();
         OCT_TRY(step(j));
@@ -243,8 +247,10 @@ static void print_result(job *j)
         a = bench_account_of(c->ctx, j->plan, j->graph ? j->graph : j->file.checkpoint.graph, &whole);
     if (f.layers && j->plan)
         bench_print_layers(c, j->plan, &a.whole);
+    else if (f.layers && j->state)
+        bench_print_engine_layers(c, j->state, f.batch);
     else if (f.layers)
-        cli_note(c, "--layers: the int8 engine and the reference run as a whole and have no times per layer");
+        cli_note(c, "--layers: the reference runs as a whole and has no times per layer");
     cli_print(c,
               "batch %" PRId64 ", %d thread%s: median %.3f ms, 5 %% %.3f ms, 95 %% %.3f ms, %.1f images/s, "
               "%.1f MB above the model",

@@ -198,3 +198,32 @@ void bench_print_layers(const cli *c, const oct_plan *plan, const bench_whole *w
     }
     print_kinds(c, kinds, count, whole);
 }
+
+void bench_print_engine_layers(const cli *c, oct_int8_state *state, int64_t batch)
+{
+    int count;
+    uint64_t images;
+    const oct_int8_layer_time *t = oct_int8_layer_times(state, &count, &images);
+    if (!images) return;
+    const double per_run = 1e3 * (double)batch / (double)images, peak = peak_int8(c->ctx->threads, c->ctx->cpu_mask).giga;
+    double total = 0;
+    for (int i = 0; i < count; i++) total += t[i].seconds;
+    cli_print(c, "%-28s %-20s %-28s %9s %6s %9s %7s %9s", "layer", "op", "kernel", "ms", "%", "GOP/s", "% peak", "MB/image");
+    for (int i = 0; i < count; i++) {
+        char name[OUTPUT_WIDTH + 1], rate[CELL], share[CELL];
+        double ms = per_run * t[i].seconds, speed = giga(2 * (double)batch * (double)t[i].macs, ms);
+        cli_print(c, "%-28s %-20s %-28s %9.4f %6.1f %9s %7s %9.3f", tail(name, t[i].name), t[i].op, t[i].kernel, ms,
+                  total > 0 ? 100 * t[i].seconds / total : 0, cell(rate, speed, 1), cell(share, 100 * speed / peak, 1),
+                  1e-6 * (double)t[i].bytes);
+        cJSON *event = cli_event(c, "layer");
+        cJSON_AddStringToObject(event, "output", t[i].name);
+        cJSON_AddStringToObject(event, "step", t[i].op);
+        cJSON_AddStringToObject(event, "kernel", t[i].kernel);
+        cli_add(event, "ms", ms, 5);
+        cli_add(event, "gops", speed, 2);
+        cli_add(event, "peak_share", speed / peak, 4);
+        cli_add(event, "macs", (double)t[i].macs, 0);
+        cli_add(event, "bytes", (double)t[i].bytes, 0);
+        cli_emit(c, event);
+    }
+}

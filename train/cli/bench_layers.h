@@ -5,6 +5,7 @@
 #define OCT_CLI_BENCH_LAYERS_H
 
 #include "autograd/plan.h"
+#include "quant/int8/octet_int8.h"
 #include "train/cli/peak.h"
 #include "train/cli/report.h"
 
@@ -17,5 +18,8 @@ typedef struct bench_whole {
 
 /* The table on stdout, with --json "layer" and "kind" events. Wants oct_plan_profile to have been on. */
 void bench_print_layers(const cli *c, const oct_plan *plan, const bench_whole *whole);
+/* The same of the int8 engine, after runs of `batch` images with oct_int8_profile on: per run; the share of peak is of all
+ * threads. Measures that peak. "layer" events with --json. */
+void bench_print_engine_layers(const cli *c, oct_int8_state *state, int64_t batch);
 
 #endif
