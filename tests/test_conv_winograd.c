@@ -274,7 +274,13 @@ static void fits_other_kernels_refused(void)
 {
     oct_conv_geometry good = geometry(8, 8, 256, 256, 1, 1, 1, 1), g = good;
     CU_ASSERT_TRUE(oct_winograd_fits(&g));
-    g.stride_h = 2;
+    g = geometry(7, 7, 512, 512, 1, 1, 1, 1);
+    CU_ASSERT_TRUE(oct_winograd_fits(&g));
+    g = geometry(3, 3, 64, 64, 1, 1, 1, 1); /* 16 outputs computed for 9 */
+    CU_ASSERT_FALSE(oct_winograd_fits(&g));
+    g = geometry(8, 8, 64, 3, 1, 1, 1, 1);
+    CU_ASSERT_FALSE(oct_winograd_fits(&g));
+    g = good, g.stride_h = 2;
     CU_ASSERT_FALSE(oct_winograd_fits(&g));
     g = good, g.dilation_w = 2;
     CU_ASSERT_FALSE(oct_winograd_fits(&g));
