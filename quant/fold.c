@@ -87,26 +87,14 @@ static int weight_exponent(double largest)
     return 7 - oct_ceil_exponent(largest > max_abs ? largest : max_abs);
 }
 
-/* round half away from zero of |x| < 2^31: adding the largest number below 0.5 carries into the next integer exactly where
- * the fraction is at least one half. The same as round(), in a form that compilers vectorise. */
-static int32_t round_away(double x)
-{
-    return (int32_t)(x + copysign(0x1.fffffffffffffp-2, x));
-}
-
 /* Codes and straight-through mask of n <= FOLD_BLOCK weights `step` apart; returns the sum of |code|. Short loops with one
  * width of numbers each, so that compilers vectorise them. */
 static inline int32_t quantize_block(int8_t *codes, uint8_t *passes, const float *w, size_t n, size_t step, double s,
                                      double kappa)
 {
-    const double limit = WEIGHT_MAX + 1;
     int32_t q[FOLD_BLOCK], sum = 0;
-    for (size_t i = 0; i < n; i++) {
-        double x = s * (double)w[i * step] * kappa;
-        x = x < -limit ? -limit : x;
-        x = x > limit ? limit : x;
-        q[i] = round_away(x);
-    }
+    for (size_t i = 0; i < n; i++)
+        q[i] = oct_weight_code(s * (double)w[i * step], kappa, -WEIGHT_MAX - 1, WEIGHT_MAX + 1);
     for (size_t i = 0; passes && i < n; i++) passes[i * step] = q[i] >= -WEIGHT_MAX && q[i] <= WEIGHT_MAX;
     for (size_t i = 0; i < n; i++) {
         int32_t clipped = oct_clamp_i32(q[i], -WEIGHT_MAX, WEIGHT_MAX);
