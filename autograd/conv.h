@@ -18,6 +18,8 @@ typedef struct oct_conv_geometry {
 } oct_conv_geometry;
 
 oct_conv_geometry oct_conv_geometry_of(const oct_node *conv, const oct_node *input, const oct_node *weights);
+/* Sets g->winograd: whether float work of this shape runs by Winograd's algorithm in this context. */
+void oct_conv_choose(oct_conv_geometry *g, const oct_ctx *ctx);
 /* linear(input) as a convolution of images of one pixel. */
 oct_conv_geometry oct_linear_geometry(const oct_node *linear, const oct_node *input);
 /* y = conv(in[0], in[1]) (+ in[2]), from step->in to step->out. */
@@ -26,8 +28,9 @@ size_t oct_conv_forward_scratch(const oct_conv_geometry *g, int threads);
 /* Where backward takes its operands from when they are not lying in step->in[0] and step->d_out: called for an image
  * before it is used, at most twice, in any order, by any thread, for different images at the same time. */
 typedef struct oct_conv_source {
-    void (*make_dy)(void *arg, float *dy, size_t image); /* writes the image's final dy; NULL: it lies in step->d_out */
-    void (*make_x)(void *arg, float *x, size_t image);   /* writes the image's x */
+    /* writes the image's final dy; NULL: it lies in step->d_out */
+    void (*make_dy)(void *arg, float *dy, size_t image, int thread);
+    void (*make_x)(void *arg, float *x, size_t image); /* writes the image's x */
     void *arg;
 } oct_conv_source;
 /* All gradients that are wanted of step->d_in[0..2]. source NULL: from step->in[0], which may be an affine, and

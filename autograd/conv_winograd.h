@@ -21,8 +21,8 @@
  * cancellation helps):
  *   y, dx   (c + 12) u * 64 c X W  + 3u (|bias| + |y before|)      c = summed channels; direct: (9c + 3) u * 9c X W
  *   dw      (n + chunks + 12) u * 36 n X Y  + u |dw before|        n = tiles of all images; direct: (4n + 3) u * 4n X Y
- * Measured root mean square errors are those of the direct sum for y and twice those for dw. A value that is not finite spoils all pixels of the tiles that
- * read it (infinity may become NaN).
+ * Measured root mean square errors are those of the direct sum for y and twice those for dw. A value that is not finite
+ * spoils all pixels of the tiles that read it (infinity may become NaN).
  *
  * The same call gives the same bytes; images of one run do not influence each other, so that y and dx do not depend on how
  * a batch is cut into calls (dw does, in its rounding). Nothing here allocates or starts threads; functions are
@@ -38,7 +38,8 @@
 #include "autograd/kernels/f32_kernels.h"
 
 /* Whether this geometry runs here and is expected to be faster than the direct kernels, given enough images: packing
- * 512x512 weights costs what about four images of 4x4 gain. The functions below also work for every other 3x3 geometry with stride 1, dilation 1, one group, that is not depthwise. */
+ * 512x512 weights costs what about four images of 4x4 gain. The functions below also work for every other 3x3 geometry
+ * with stride 1, dilation 1, one group, that is not depthwise. */
 bool oct_winograd_fits(const oct_conv_geometry *g);
 
 /* Floats of packed weights. */

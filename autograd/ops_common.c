@@ -128,3 +128,10 @@ void oct_copy_or_add(const oct_f32_kernels *f32, float *to, const float *from, s
         memcpy(to, from, n * sizeof *to);
     }
 }
+
+void oct_sums_clear(const oct_partial_sums *sums, int64_t chunk, int channels)
+{
+    size_t n = (size_t)channels, at = (size_t)chunk * n;
+    memset(sums->sum + at, 0, n * sizeof *sums->sum);
+    memset(sums->square + at, 0, n * sizeof *sums->square);
+}

@@ -6,7 +6,6 @@
 
 #include <stddef.h>
 #include <stdint.h>
-#include <string.h>
 
 #include "autograd/base/par.h"
 #include "autograd/conv_winograd.h"
@@ -120,10 +119,15 @@ oct_conv_geometry oct_conv_geometry_of(const oct_node *conv, const oct_node *inp
     return g;
 }
 
+void oct_conv_choose(oct_conv_geometry *g, const oct_ctx *ctx)
+{
+    g->winograd = !ctx->no_winograd && oct_winograd_fits(g);
+}
+
 static oct_conv_geometry geometry_in(const oct_graph *graph, const oct_node *conv)
 {
     oct_conv_geometry g = oct_conv_geometry_of(conv, oct_node_input(graph, conv, 0), oct_node_input(graph, conv, 1));
-    g.winograd = !graph->ctx->no_winograd && oct_winograd_fits(&g);
+    oct_conv_choose(&g, graph->ctx);
     return g;
 }
 
@@ -301,14 +305,6 @@ static void add_sums(const forward_job *job, int64_t chunk, const float *y, size
     if (job->sums) job->f32->channel_sums(job->sums->sum + at, job->sums->square + at, y, pixels, job->g->out_c);
 }
 
-static void clear_sums(const forward_job *job, int64_t chunk)
-{
-    size_t n = (size_t)job->g->out_c, at = (size_t)chunk * n;
-    if (!job->sums) return;
-    memset(job->sums->sum + at, 0, n * sizeof(double));
-    memset(job->sums->square + at, 0, n * sizeof(double));
-}
-
 /* A chunk of the pixels of all images, block by block. */
 static void forward_pixels(void *arg, int64_t chunk, int thread)
 {
@@ -317,16 +313,12 @@ static void forward_pixels(void *arg, int64_t chunk, int thread)
     size_t pixels = job->images * (size_t)g->out_h * (size_t)g->out_w, block = oct_conv_block_pixels(g);
     size_t end = oct_chunk_border(pixels, job->chunks, chunk + 1), inputs = (size_t)g->in_c;
     float *buffer = job->buffers + (size_t)thread * job->buffer_size;
-    clear_sums(job, chunk);
+    if (job->sums) oct_sums_clear(job->sums, chunk, g->out_c);
     for (size_t at = oct_chunk_border(pixels, job->chunks, chunk); at < end; at += block) {
         size_t count = end - at < block ? end - at : block;
         const float *x = job->x + at * inputs;
         float *y = job->y + at * (size_t)g->out_c;
-        if (job->affine) {
-            job->f32->affine_clamp(buffer, x, job->affine->a, job->affine->b, NULL, count, g->in_c, job->affine->lo,
-                                   job->affine->hi);
-            x = buffer;
-        }
+        x = oct_affine_read(job->f32, buffer, x, job->affine, count, g->in_c);
         forward_rows(job, y, x, 0, 1, (int)count);
         add_sums(job, chunk, y, count);
     }
@@ -352,7 +344,7 @@ static void forward_images(void *arg, int64_t chunk, int thread)
 {
     const forward_job *job = (const forward_job *)arg;
     size_t last = oct_chunk_border(job->images, job->chunks, chunk + 1);
-    clear_sums(job, chunk);
+    if (job->sums) oct_sums_clear(job->sums, chunk, job->g->out_c);
     for (size_t n = oct_chunk_border(job->images, job->chunks, chunk); n < last; n++)
         for (int band = 0; band < job->bands; band++) forward_band(job, n, band, chunk, thread);
 }
@@ -365,16 +357,12 @@ static void forward_winograd(void *arg, int64_t chunk, int thread)
     size_t x_pixels = (size_t)g->in_h * (size_t)g->in_w, y_pixels = (size_t)g->out_h * (size_t)g->out_w;
     size_t group = (size_t)oct_winograd_images(g), last = oct_chunk_border(job->images, job->chunks, chunk + 1);
     float *made = job->buffers + (size_t)thread * job->buffer_size, *buffer = made + winograd_x_size(g);
-    clear_sums(job, chunk);
+    if (job->sums) oct_sums_clear(job->sums, chunk, g->out_c);
     for (size_t n = oct_chunk_border(job->images, job->chunks, chunk); n < last; n += group) {
         size_t images = last - n < group ? last - n : group;
         const float *x = job->x + n * x_pixels * (size_t)g->in_c;
         float *y = job->y + n * y_pixels * (size_t)g->out_c;
-        if (job->affine) {
-            job->f32->affine_clamp(made, x, job->affine->a, job->affine->b, NULL, images * x_pixels, g->in_c,
-                                   job->affine->lo, job->affine->hi);
-            x = made;
-        }
+        x = oct_affine_read(job->f32, made, x, job->affine, images * x_pixels, g->in_c);
         oct_winograd_run(job->f32, g, false, job->w, job->bias, y, 0, x, (int)images, buffer);
         add_sums(job, chunk, y, images * y_pixels);
     }

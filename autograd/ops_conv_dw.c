@@ -192,22 +192,20 @@ static const float *images_of_dy(const backward_job *job, size_t first, size_t l
     size_t size = dy_size(g), pixels = (size_t)g->out_h * (size_t)g->out_w;
     if (!job->source || !job->source->make_dy) return finish_dy(job, first * pixels, (last - first) * pixels, thread);
     float *dy = job->dy_buffers + (size_t)thread * job->dy_buffer_size;
-    for (size_t n = first; n < last; n++) job->source->make_dy(job->source->arg, dy + (n - first) * size, n);
+    for (size_t n = first; n < last; n++) job->source->make_dy(job->source->arg, dy + (n - first) * size, n, thread);
     return dy;
 }
 
-/* x of images [first, last), without the affine but for Winograd's algorithm. */
+/* x of images [first, last); Winograd's algorithm wants the affine done, the others do it while they pad. */
 static const float *images_of_x(const backward_job *job, size_t first, size_t last, int thread)
 {
     size_t size = image_size(job->g);
     float *x = job->x_buffers + (size_t)thread * job->x_buffer_size;
-    if (!job->source && job->g->winograd && job->affine) {
-        size_t channels = (size_t)job->g->in_c;
-        job->f32->affine_clamp(x, job->x + first * size, job->affine->a, job->affine->b, NULL,
-                               (last - first) * size / channels, (int)channels, job->affine->lo, job->affine->hi);
-        return x;
+    if (!job->source) {
+        const oct_affine *affine = job->g->winograd ? job->affine : NULL;
+        return oct_affine_read(job->f32, x, job->x + first * size, affine, (last - first) * size / (size_t)job->g->in_c,
+                               job->g->in_c);
     }
-    if (!job->source) return job->x + first * size;
     for (size_t n = first; n < last; n++) job->source->make_x(job->source->arg, x + (n - first) * size, n);
     return x;
 }
@@ -224,19 +222,19 @@ static void add_sums(const backward_job *job, int64_t chunk, size_t first, size_
                              v->hi, v->mean, pixels, job->g->in_c);
 }
 
-static void clear_sums(const backward_job *job, int64_t chunk)
+/* dx of images [first, last), whose dy starts at `dy`. */
+static void dx_images(const backward_job *job, size_t first, size_t last, const float *dy, float *buffer)
 {
-    if (!job->sums) return;
-    size_t n = (size_t)job->g->in_c, at = (size_t)chunk * n;
-    memset(job->sums->sum + at, 0, n * sizeof(double));
-    memset(job->sums->square + at, 0, n * sizeof(double));
-}
-
-static void dx_winograd(const backward_job *job, size_t first, size_t last, const float *dy, float *buffer)
-{
+    const oct_conv_geometry *g = job->g;
     const oct_conv_dx *dx = &job->dx;
-    oct_winograd_run(job->f32, job->g, true, dx->packed, NULL, dx->dx + first * image_size(job->g), dx->accumulate, dy,
-                     (int)(last - first), buffer);
+    size_t pixels = (size_t)g->out_h * (size_t)g->out_w;
+    if (g->winograd)
+        oct_winograd_run(job->f32, g, true, dx->packed, NULL, dx->dx + first * image_size(g), dx->accumulate, dy,
+                         (int)(last - first), buffer);
+    else if (g->pointwise)
+        oct_conv_dx_pixels(dx, first * pixels, (last - first) * pixels, dy);
+    else
+        oct_conv_dx_image(dx, first, dy, buffer);
 }
 
 /* Images [first, last): their share of the weight gradient, of the bias gradient, and their dx. There is more than one
@@ -260,13 +258,7 @@ static void backward_images(const backward_job *job, size_t first, size_t last, 
             oct_window_read(job->f32, buffer, &row, x, job->affine, &window, g->in_h, g->in_w, g->in_c);
         dw_image(job, dw, padded, row, dy, g->out_h, g->out_w);
     }
-    if (!job->want_x || !job->fused) return;
-    if (g->winograd)
-        dx_winograd(job, first, last, dy, buffer);
-    else if (g->pointwise)
-        oct_conv_dx_pixels(&job->dx, first * pixels, count, dy);
-    else
-        oct_conv_dx_image(&job->dx, first, dy, buffer);
+    if (job->want_x && job->fused) dx_images(job, first, last, dy, buffer);
 }
 
 /* Pointwise, operands in memory: pixels [first, first + count) of all images. */
@@ -275,14 +267,12 @@ static void backward_pixels(const backward_job *job, size_t first, size_t count,
     const oct_conv_geometry *g = job->g;
     const float *dy = finish_dy(job, first, count, thread);
     if (bias) job->f32->channel_sum(bias, dy, count, g->out_c);
-    const float *x = job->x + first * (size_t)g->in_c;
-    if (dw && job->affine) {
+    if (dw) {
         float *made = job->x_buffers + (size_t)thread * job->x_buffer_size;
-        job->f32->affine_clamp(made, x, job->affine->a, job->affine->b, NULL, count, g->in_c, job->affine->lo,
-                               job->affine->hi);
-        x = made;
+        const float *x =
+            oct_affine_read(job->f32, made, job->x + first * (size_t)g->in_c, job->affine, count, g->in_c);
+        dw_image(job, dw, x, 0, dy, 1, (int)count);
     }
-    if (dw) dw_image(job, dw, x, 0, dy, 1, (int)count);
     if (job->want_x && job->fused) oct_conv_dx_pixels(&job->dx, first, count, dy);
 }
 
@@ -294,7 +284,7 @@ static void backward_chunk(void *arg, int64_t chunk, int thread)
     double *bias = job->bias ? job->bias + (size_t)chunk * (size_t)g->out_c : NULL;
     if (dw) memset(dw, 0, job->partial_size * sizeof *dw);
     if (bias) memset(bias, 0, (size_t)g->out_c * sizeof *bias);
-    clear_sums(job, chunk);
+    if (job->sums) oct_sums_clear(job->sums, chunk, g->in_c);
     bool blocks = g->pointwise && !job->source;
     size_t count = job->batch * (blocks ? (size_t)g->out_h * (size_t)g->out_w : 1);
     size_t step = blocks ? oct_conv_block_pixels(g) : images_together(g);
@@ -320,13 +310,7 @@ static void dx_item(void *arg, int64_t item, int thread)
     size_t pixels = (size_t)g->out_h * (size_t)g->out_w, block = oct_conv_block_pixels(g);
     if (!g->pointwise || job->source) {
         const float *dy = images_of_dy(job, first, last, thread);
-        float *buffer = job->buffers + (size_t)thread * job->buffer_size;
-        if (g->winograd)
-            dx_winograd(job, first, last, dy, buffer);
-        else if (g->pointwise)
-            oct_conv_dx_pixels(&job->dx, first * pixels, (last - first) * pixels, dy);
-        else
-            oct_conv_dx_image(&job->dx, first, dy, buffer);
+        dx_images(job, first, last, dy, job->buffers + (size_t)thread * job->buffer_size);
         return;
     }
     for (size_t at = first * pixels; at < last * pixels; at += block) {

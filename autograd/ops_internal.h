@@ -55,6 +55,16 @@ static inline const oct_affine *oct_tensor_affine(const oct_tensor *t)
 {
     return t->storage == OCT_STORE_AFFINE ? &t->affine : NULL;
 }
+/* `pixels` pixels of x as a reader sees them: x itself, or with an affine `buffer`, which is filled. */
+static inline const float *oct_affine_read(const oct_f32_kernels *f32, float *buffer, const float *x,
+                                           const oct_affine *affine, size_t pixels, int channels)
+{
+    if (!affine) return x;
+    f32->affine_clamp(buffer, x, affine->a, affine->b, NULL, pixels, channels, affine->lo, affine->hi);
+    return buffer;
+}
+/* Both sums of a chunk start at 0. */
+void oct_sums_clear(const oct_partial_sums *sums, int64_t chunk, int channels);
 /* Transformed weights of a Winograd convolution, in parallel. */
 void oct_conv_pack_winograd(oct_step *step, const oct_conv_geometry *g, bool towards_x, float *packed, const float *w);
 /* Pixels of a pointwise convolution that go together, so that what they read and write stays in the cache. */

@@ -80,7 +80,7 @@ typedef struct bn_job {
     int channels, chunks;
     const float *x, *residual, *y_mask;
     float *y, *dy, *dz, *dx, *d_residual;
-    double *sum, *dot; /* chunks x channels; dot doubles as the sum of squares */
+    oct_partial_sums sums; /* own ones, or those that a convolution took along; backward: square is the dot */
     float *a, *b;      /* per channel, when nothing is saved */
     float lo, hi;
     int accumulate, accumulate_residual;
@@ -92,8 +92,8 @@ static size_t bn_memory(bn_job *job, int channels, bool backward, void *scratch)
 {
     oct_carve carve = {.base = (char *)scratch};
     size_t n = (size_t)channels;
-    job->sum = (double *)oct_carve_take(&carve, n * sizeof(double), BN_CHUNKS);
-    job->dot = (double *)oct_carve_take(&carve, n * sizeof(double), BN_CHUNKS);
+    job->sums.sum = (double *)oct_carve_take(&carve, n * sizeof(double), BN_CHUNKS);
+    job->sums.square = (double *)oct_carve_take(&carve, n * sizeof(double), BN_CHUNKS);
     job->a = (float *)oct_carve_take(&carve, backward ? 0 : n, sizeof(float));
     job->b = (float *)oct_carve_take(&carve, backward ? 0 : n, sizeof(float));
     return carve.used;
@@ -115,6 +115,7 @@ static bn_job bn_job_make(oct_step *step, const oct_bn_task *task, bool backward
     bn_memory(&job, job.channels, backward, step->scratch);
     job.rows = oct_node_elements(task->bn, step->batch) / (size_t)job.channels;
     job.chunks = job.rows < BN_CHUNKS ? (int)job.rows : BN_CHUNKS;
+    job.sums.chunks = job.chunks;
     if (step->saved) bn_saved_place(&job.saved, job.channels, step->saved);
     return job;
 }
@@ -124,21 +125,14 @@ static bool uses_batch_statistics(const oct_run *run)
     return run->mode == OCT_TRAIN && !run->bn_frozen;
 }
 
-static void clear_partials(bn_job *job, int64_t chunk)
-{
-    size_t n = (size_t)job->channels, at = (size_t)chunk * n;
-    memset(job->sum + at, 0, n * sizeof(double));
-    memset(job->dot + at, 0, n * sizeof(double));
-}
-
 static void sums_chunk(void *arg, int64_t chunk, int thread)
 {
     (void)thread;
     bn_job *job = (bn_job *)arg;
-    clear_partials(job, chunk);
+    oct_sums_clear(&job->sums, chunk, job->channels);
     size_t n = (size_t)job->channels, first = oct_chunk_border(job->rows, job->chunks, chunk);
     size_t rows = oct_chunk_border(job->rows, job->chunks, chunk + 1) - first;
-    job->f32->channel_sums(job->sum + (size_t)chunk * n, job->dot + (size_t)chunk * n, job->x + first * n,
+    job->f32->channel_sums(job->sums.sum + (size_t)chunk * n, job->sums.square + (size_t)chunk * n, job->x + first * n,
                            rows, job->channels);
 }
 
@@ -157,7 +151,7 @@ static void apply_chunk(void *arg, int64_t chunk, int thread)
 static double combined(const bn_job *job, const double *partial, size_t c)
 {
     double sum = 0.0;
-    for (int k = 0; k < job->chunks; k++) sum += partial[(size_t)k * (size_t)job->channels + c];
+    for (int k = 0; k < job->sums.chunks; k++) sum += partial[(size_t)k * (size_t)job->channels + c];
     return sum;
 }
 
@@ -166,8 +160,8 @@ static void batch_statistics(const bn_job *job, const oct_batch_norm_attrs *attr
                              double *mean, double *var)
 {
     double m = (double)job->rows;
-    *mean = combined(job, job->sum, c) / m;
-    *var = combined(job, job->dot, c) / m - *mean * *mean;
+    *mean = combined(job, job->sums.sum, c) / m;
+    *var = combined(job, job->sums.square, c) / m - *mean * *mean;
     if (*var < 0.0) *var = 0.0;
     float *running_mean = (float *)step->in[BN_MEAN]->data + c,
           *running_var = (float *)step->in[BN_VAR]->data + c;
@@ -189,14 +183,10 @@ oct_status oct_bn_forward(oct_step *step, const oct_bn_task *task)
             step->batch);
     }
     const oct_partial_sums *ready = &step->in[BN_X]->sums;
-    int chunks = job.chunks;
-    if (live && ready->chunks) { /* the convolution took them along */
-        job.sum = ready->sum;
-        job.dot = ready->square;
-        job.chunks = ready->chunks;
-    } else if (live) {
+    if (live && ready->chunks)
+        job.sums = *ready; /* the convolution took them along */
+    else if (live)
         oct_parallel_for(step->ctx->threads, job.chunks, sums_chunk, &job);
-    }
     const float *gamma = (const float *)step->in[BN_GAMMA]->data,
                 *beta = (const float *)step->in[BN_BETA]->data;
     if (step->saved) {
@@ -222,7 +212,6 @@ oct_status oct_bn_forward(oct_step *step, const oct_bn_task *task)
         step->out->affine = (oct_affine){job.a, job.b, job.lo, job.hi, job.saved.rounded_mean};
         return OCT_OK;
     }
-    job.chunks = chunks;
     job.y = (float *)step->out->data;
     job.residual = task->residual >= 0 ? (const float *)step->in[task->residual]->data : NULL;
     oct_parallel_for(step->ctx->threads, job.chunks, apply_chunk, &job);
@@ -235,9 +224,9 @@ static void backward_sums_chunk(void *arg, int64_t chunk, int thread)
 {
     (void)thread;
     bn_job *job = (bn_job *)arg;
-    clear_partials(job, chunk);
+    oct_sums_clear(&job->sums, chunk, job->channels);
     size_t n = (size_t)job->channels;
-    double *sum = job->sum + (size_t)chunk * n, *dot = job->dot + (size_t)chunk * n;
+    double *sum = job->sums.sum + (size_t)chunk * n, *dot = job->sums.square + (size_t)chunk * n;
     size_t first = oct_chunk_border(job->rows, job->chunks, chunk);
     size_t last = oct_chunk_border(job->rows, job->chunks, chunk + 1);
     size_t block = job->d_residual ? BN_BLOCK / n + 1 : last - first;
@@ -287,9 +276,9 @@ static void backward_coefficients(oct_step *step, bn_job *job, bool live)
     const float *gamma = (const float *)step->in[BN_GAMMA]->data;
     double m = (double)job->rows;
     for (size_t c = 0; c < (size_t)job->channels; c++) {
-        double mean = job->saved.mean[c], r = job->saved.inverse[c], sum = combined(job, job->sum, c);
+        double mean = job->saved.mean[c], r = job->saved.inverse[c], sum = combined(job, job->sums.sum, c);
         /* The kernel subtracted the mean rounded to float. */
-        double dot = (combined(job, job->dot, c) + ((double)job->saved.rounded_mean[c] - mean) * sum) * r;
+        double dot = (combined(job, job->sums.square, c) + ((double)job->saved.rounded_mean[c] - mean) * sum) * r;
         double a = (double)gamma[c] * r, b = live ? -a * r * dot / m : 0.0;
         job->saved.p[c] = (float)a;
         job->saved.q[c] = (float)b;
@@ -322,14 +311,10 @@ oct_status oct_bn_backward(oct_step *step, const oct_bn_task *task)
     job.y_mask = task->masked && !step->lazy_out ? (const float *)step->out->data : NULL;
     place_dz(step, task, &job);
     const oct_partial_sums *ready = &step->d_out->sums;
-    int chunks = job.chunks;
-    if (job.mask_from_x && ready->chunks) { /* the convolution took them along */
-        job.sum = ready->sum;
-        job.dot = ready->square;
-        job.chunks = ready->chunks;
-    } else {
+    if (job.mask_from_x && ready->chunks)
+        job.sums = *ready; /* the convolution took them along */
+    else
         oct_parallel_for(step->ctx->threads, job.chunks, backward_sums_chunk, &job);
-    }
     backward_coefficients(step, &job, uses_batch_statistics(step->run));
     if (!step->d_in[BN_X]) return OCT_OK;
     if (step->lazy_d_in) {
@@ -338,7 +323,6 @@ oct_status oct_bn_backward(oct_step *step, const oct_bn_task *task)
         step->d_in[BN_X]->gradient = job.saved.gradient;
         return OCT_OK;
     }
-    job.chunks = chunks;
     job.dx = (float *)step->d_in[BN_X]->data;
     job.accumulate = step->accumulate[BN_X];
     oct_parallel_for(step->ctx->threads, job.chunks, backward_apply_chunk, &job);

@@ -12,7 +12,6 @@
 #include <string.h>
 
 #include "autograd/base/par.h"
-#include "autograd/conv_winograd.h"
 #include "quant/int8/requant.h"
 
 enum {
@@ -64,7 +63,7 @@ void oct_layer_job_init(oct_layer_job *job, const oct_graph *g, const oct_unit *
     if (wa->has_bias) job->bias = oct_node_input(g, job->weight_fq, job->weight_fq->input_count - 1);
     job->geometry = job->layer->op == &oct_op_linear ? oct_linear_geometry(job->layer, x)
                                                      : oct_conv_geometry_of(job->layer, x, job->weight_fq);
-    job->geometry.winograd = !g->ctx->no_winograd && oct_winograd_fits(&job->geometry); /* of backward */
+    oct_conv_choose(&job->geometry, g->ctx); /* of backward */
     oct_i8_kernels_init(&job->kernels, g->ctx->cpu_mask);
     describe_to_engine(job, in_signed);
     job->outputs = oct_weight_outputs(&job->weight->shape, &job->outputs_last);
@@ -98,7 +97,7 @@ size_t oct_layer_kept_place(oct_layer_job *job, void *base, int batch, bool trai
  * time: with few products each that costs no more than the memory traffic, and no memory. */
 static bool makes_again(const oct_layer_job *job)
 {
-    return job->per_output <= MAKE_AGAIN && job->engine_bytes <= OCT_LAYER_STACK;
+    return job->per_output <= MAKE_AGAIN;
 }
 
 static void place_backward(oct_layer_job *job, oct_carve *c, int batch, int threads)
@@ -160,8 +159,9 @@ void oct_layer_job_start(oct_layer_job *job, oct_step *step, bool backward)
     oct_layer_scratch_place(job, step->scratch, step->batch, step->ctx->threads, backward, training);
 }
 
-void oct_layer_convolve(const oct_layer_job *job, int32_t *acc, int64_t image, unsigned char *engine)
+void oct_layer_convolve(const oct_layer_job *job, int32_t *acc, int64_t image, int thread)
 {
+    unsigned char *engine = job->engine + (size_t)thread * job->engine_bytes;
     const uint8_t *x = (const uint8_t *)job->step->in[0]->data + (size_t)image * job->in_sample;
     for (int row = 0; row < job->rows; row += job->conv.cut.rows_serial) {
         int end = row + job->conv.cut.rows_serial < job->rows ? row + job->conv.cut.rows_serial : job->rows;
@@ -204,7 +204,7 @@ void oct_layer_convolve_item(void *arg, int64_t image, int thread)
 {
     const oct_layer_job *job = arg;
     int32_t *acc = job->acc + (size_t)image * job->out_sample;
-    oct_layer_convolve(job, acc, image, job->engine + (size_t)thread * job->engine_bytes);
+    oct_layer_convolve(job, acc, image, thread);
     if (job->norm) sum_image(job, acc, job->sums + (size_t)image * (size_t)job->outputs, thread);
 }
 

@@ -20,8 +20,6 @@ typedef struct oct_layer_kept {
     uint8_t *bits;        /* straight-through mask, NULL outside training */
 } oct_layer_kept;
 
-enum { OCT_LAYER_STACK = 80 * 1024 /* bytes of the engine's scratch that may lie on the stack */ };
-
 typedef struct oct_layer_job {
     oct_step *step;
     const oct_node *layer, *weight_fq, *norm, *act, *fq; /* norm, act, fq may be NULL */
@@ -67,8 +65,8 @@ size_t oct_layer_scratch_place(oct_layer_job *job, void *base, int batch, int th
 /* The above at run time: pointers into step->saved and step->scratch. */
 void oct_layer_job_start(oct_layer_job *job, oct_step *step, bool backward);
 
-/* acc of one image (rows x row_elements), bias included only where the forward packed it. engine: engine_bytes. */
-void oct_layer_convolve(const oct_layer_job *job, int32_t *acc, int64_t image, unsigned char *engine);
+/* acc of one image (rows x row_elements), bias included only where the forward packed it. */
+void oct_layer_convolve(const oct_layer_job *job, int32_t *acc, int64_t image, int thread);
 
 /* Item of a loop over images: the accumulators into job->acc, with batch norm also their sums. arg is the job. */
 void oct_layer_convolve_item(void *arg, int64_t image, int thread);

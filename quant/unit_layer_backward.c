@@ -51,7 +51,7 @@ static void sums_of_image(void *arg, int64_t image, int thread)
     int32_t *acc = job->acc ? job->acc + n * job->out_sample : job->thread_acc + (size_t)thread * job->out_sample;
     memset(sum, 0, outputs * sizeof *sum);
     memset(dot, 0, outputs * sizeof *dot);
-    if (job->norm) oct_layer_convolve(job, acc, image, job->engine + (size_t)thread * job->engine_bytes);
+    if (job->norm) oct_layer_convolve(job, acc, image, thread);
     for (int row = 0; row < job->rows; row += job->block_rows) {
         size_t positions = (size_t)block_rows(job, row) * pixels;
         const float *d = masked_block(job, masked, n, row);
@@ -114,14 +114,13 @@ static void norm_gradients(const oct_layer_job *job)
 }
 
 /* g of one image. */
-static void make_dy(void *arg, float *dy, size_t image)
+static void make_dy(void *arg, float *dy, size_t image, int thread)
 {
     const oct_layer_job *job = arg;
     const int32_t *acc = job->acc ? job->acc + image * job->out_sample : NULL;
     bool live = job->norm && !job->step->run->bn_frozen;
     if (live && !acc) { /* made again, and turned into g in place */
-        _Alignas(64) unsigned char engine[OCT_LAYER_STACK];
-        oct_layer_convolve(job, (int32_t *)(void *)dy, (int64_t)image, engine);
+        oct_layer_convolve(job, (int32_t *)(void *)dy, (int64_t)image, thread);
         acc = (const int32_t *)(const void *)dy;
     }
     for (int row = 0; row < job->rows; row += job->block_rows) {

@@ -40,7 +40,7 @@ static void requantize_image(void *arg, int64_t image, int thread)
     const oct_layer_job *job = r->job;
     int32_t *acc = r->convolve ? job->thread_acc + (size_t)thread * job->out_sample
                                : job->acc + (size_t)image * job->out_sample;
-    if (r->convolve) oct_layer_convolve(job, acc, image, job->engine + (size_t)thread * job->engine_bytes);
+    if (r->convolve) oct_layer_convolve(job, acc, image, thread);
     uint8_t *codes = (uint8_t *)job->step->out->data + (size_t)image * job->out_sample;
     size_t mask_bytes = oct_mask_row_bytes(job->row_elements), pixels = (size_t)job->geometry.out_w;
     for (int row = 0; row < job->rows; row++) {
@@ -82,7 +82,7 @@ static void scores_of_image(void *arg, int64_t image, int thread)
     const oct_layer_job *job = arg;
     int32_t *acc = job->thread_acc + (size_t)thread * job->out_sample;
     float *out = (float *)job->step->out->data + (size_t)image * job->out_sample;
-    oct_layer_convolve(job, acc, image, job->engine + (size_t)thread * job->engine_bytes);
+    oct_layer_convolve(job, acc, image, thread);
     for (size_t i = 0; i < job->out_sample; i++) {
         int e = job->step->in[0]->exponent + job->kept.fold.exponent[i % (size_t)job->outputs];
         out[i] = (float)ldexp((double)acc[i], -e);
