@@ -510,17 +510,23 @@ T_TARGET static void T_NAME(channel_sum)(double *sum, const float *dy, size_t ro
     T_NAME(channel_sums_blocks)(sum, NULL, dy, rows, channels);
 }
 
+/* d = dy where lo < z < hi: z is y, or x*a + b when there is an a, and with neither d is dy. dz NULL: not written. */
 T_INLINE void T_NAME(bn_sums_tile)(double *sum, double *dot, float *dz, const float *dy, const float *y,
-                                   float lo, float hi, const float *x, const float *mean, size_t rows,
-                                   int channels, int n)
+                                   const float *a, const float *b, float lo, float hi, const float *x,
+                                   const float *mean, size_t rows, int channels, int n)
 {
     T_NAME(sums) s = T_NAME(sums_load)(sum, n), q = T_NAME(sums_load)(dot, n);
-    T_VEC m = T_NAME(load_some)(mean, n), vlo = T_SET1(lo), vhi = T_SET1(hi);
+    T_VEC m = T_NAME(load_some)(mean, n), vlo = T_SET1(lo), vhi = T_SET1(hi), va = vlo, vb = vlo;
+    if (a) {
+        va = T_NAME(load_some)(a, n);
+        vb = T_NAME(load_some)(b, n);
+    }
     T_DVEC mean_low = T_LOW(m), mean_high = T_HIGH(m);
-    for (size_t a = 0, e = 0; a < rows; a++, e += (size_t)channels) {
+    for (size_t k = 0, e = 0; k < rows; k++, e += (size_t)channels) {
         T_VEC d = T_NAME(load_some)(dy + e, n), v = T_NAME(load_some)(x + e, n);
-        if (y) d = T_INSIDE(d, T_NAME(load_some)(y + e, n), vlo, vhi);
-        T_NAME(store_some)(dz + e, d, n);
+        if (a) d = T_INSIDE(d, T_ADD(T_MUL(v, va), vb), vlo, vhi);
+        else if (y) d = T_INSIDE(d, T_NAME(load_some)(y + e, n), vlo, vhi);
+        if (dz) T_NAME(store_some)(dz + e, d, n);
         T_DVEC low = T_LOW(d), high = T_HIGH(d);
         s.low = T_DADD(s.low, low);
         s.high = T_DADD(s.high, high);
@@ -531,22 +537,25 @@ T_INLINE void T_NAME(bn_sums_tile)(double *sum, double *dot, float *dz, const fl
     T_NAME(sums_store)(dot, q, n);
 }
 
-T_TARGET static void T_NAME(bn_backward_sums)(double *sum, double *dot, float *dz, const float *dy,
-                                              const float *y, float lo, float hi, const float *x,
-                                              const float *mean, size_t rows, int channels)
+T_INLINE void T_NAME(bn_sums_blocks)(double *sum, double *dot, float *dz, const float *dy, const float *y,
+                                     const float *a, const float *b, float lo, float hi, const float *x,
+                                     const float *mean, size_t rows, int channels)
 {
     size_t block = T_NAME(block_rows)(channels);
     while (rows) {
         if (block > rows) block = rows;
-        int c = 0;
-        for (; c + T_V <= channels; c += T_V)
-            T_NAME(bn_sums_tile)(sum + c, dot + c, dz + c, dy + c, y ? y + c : y, lo, hi, x + c, mean + c,
-                                 block, channels, T_V);
-        if (c < channels)
-            T_NAME(bn_sums_tile)(sum + c, dot + c, dz + c, dy + c, y ? y + c : y, lo, hi, x + c, mean + c,
-                                 block, channels, channels - c);
+        for (int c = 0; c < channels; c += T_V) {
+            float *z = dz ? dz + c : dz;
+            const float *yc = y ? y + c : y, *ac = a ? a + c : a, *bc = a ? b + c : b;
+            if (channels - c >= T_V)
+                T_NAME(bn_sums_tile)(sum + c, dot + c, z, dy + c, yc, ac, bc, lo, hi, x + c, mean + c, block,
+                                     channels, T_V);
+            else
+                T_NAME(bn_sums_tile)(sum + c, dot + c, z, dy + c, yc, ac, bc, lo, hi, x + c, mean + c, block,
+                                     channels, channels - c);
+        }
         size_t done = block * (size_t)channels;
-        dz += done;
+        if (dz) dz += done;
         dy += done;
         x += done;
         if (y) y += done;
@@ -554,42 +563,18 @@ T_TARGET static void T_NAME(bn_backward_sums)(double *sum, double *dot, float *d
     }
 }
 
-T_INLINE void T_NAME(bn_masked_tile)(double *sum, double *dot, const float *dy, const float *x,
-                                     const float *a, const float *b, float lo, float hi, const float *mean,
-                                     size_t rows, int channels, int n)
+T_TARGET static void T_NAME(bn_backward_sums)(double *sum, double *dot, float *dz, const float *dy,
+                                              const float *y, float lo, float hi, const float *x,
+                                              const float *mean, size_t rows, int channels)
 {
-    T_NAME(sums) s = T_NAME(sums_load)(sum, n), q = T_NAME(sums_load)(dot, n);
-    T_VEC m = T_NAME(load_some)(mean, n), vlo = T_SET1(lo), vhi = T_SET1(hi);
-    T_VEC va = T_NAME(load_some)(a, n), vb = T_NAME(load_some)(b, n);
-    T_DVEC mean_low = T_LOW(m), mean_high = T_HIGH(m);
-    for (size_t k = 0, e = 0; k < rows; k++, e += (size_t)channels) {
-        T_VEC v = T_NAME(load_some)(x + e, n);
-        T_VEC d = T_INSIDE(T_NAME(load_some)(dy + e, n), T_ADD(T_MUL(v, va), vb), vlo, vhi);
-        T_DVEC low = T_LOW(d), high = T_HIGH(d);
-        s.low = T_DADD(s.low, low);
-        s.high = T_DADD(s.high, high);
-        q.low = T_DADD(q.low, T_DMUL(low, T_DSUB(T_LOW(v), mean_low)));
-        q.high = T_DADD(q.high, T_DMUL(high, T_DSUB(T_HIGH(v), mean_high)));
-    }
-    T_NAME(sums_store)(sum, s, n);
-    T_NAME(sums_store)(dot, q, n);
+    T_NAME(bn_sums_blocks)(sum, dot, dz, dy, y, NULL, NULL, lo, hi, x, mean, rows, channels);
 }
 
 T_TARGET static void T_NAME(bn_masked_sums)(double *sum, double *dot, const float *dy, const float *x,
                                             const float *a, const float *b, float lo, float hi,
                                             const float *mean, size_t rows, int channels)
 {
-    size_t block = T_NAME(block_rows)(channels);
-    for (; rows; dy += block * (size_t)channels, x += block * (size_t)channels, rows -= block) {
-        if (block > rows) block = rows;
-        int c = 0;
-        for (; c + T_V <= channels; c += T_V)
-            T_NAME(bn_masked_tile)(sum + c, dot + c, dy + c, x + c, a + c, b + c, lo, hi, mean + c, block,
-                                   channels, T_V);
-        if (c < channels)
-            T_NAME(bn_masked_tile)(sum + c, dot + c, dy + c, x + c, a + c, b + c, lo, hi, mean + c, block,
-                                   channels, channels - c);
-    }
+    T_NAME(bn_sums_blocks)(sum, dot, NULL, dy, NULL, a, b, lo, hi, x, mean, rows, channels);
 }
 
 /* ---- per-channel maps: rows outer, so that memory is walked in order ---- */
@@ -619,40 +604,40 @@ T_TARGET static void T_NAME(affine_clamp)(float *y, const float *x, const float 
     }
 }
 
-T_INLINE void T_NAME(bn_apply_some)(float *dx, const float *dz, const float *x, const float *p,
-                                    const float *q, const float *r, int accumulate, int n)
+/* dx (+)= d*p + x*q + r; d as in bn_sums_tile, from dz. */
+T_INLINE void T_NAME(bn_apply_some)(float *dx, const float *dz, const float *x, const float *a, const float *b,
+                                    T_VEC lo, T_VEC hi, const float *p, const float *q, const float *r,
+                                    int accumulate, int n)
 {
-    T_VEC v = T_ADD(T_MUL(T_NAME(load_some)(dz, n), T_NAME(load_some)(p, n)),
-                    T_MUL(T_NAME(load_some)(x, n), T_NAME(load_some)(q, n)));
+    T_VEC d = T_NAME(load_some)(dz, n), v = T_NAME(load_some)(x, n);
+    if (a) d = T_INSIDE(d, T_ADD(T_MUL(v, T_NAME(load_some)(a, n)), T_NAME(load_some)(b, n)), lo, hi);
+    v = T_ADD(T_MUL(d, T_NAME(load_some)(p, n)), T_MUL(v, T_NAME(load_some)(q, n)));
     v = T_ADD(v, T_NAME(load_some)(r, n));
     if (accumulate) v = T_ADD(T_NAME(load_some)(dx, n), v);
     T_NAME(store_some)(dx, v, n);
+}
+
+T_INLINE void T_NAME(bn_apply_rows)(float *dx, const float *dz, const float *x, const float *a, const float *b,
+                                    float lo, float hi, const float *p, const float *q, const float *r,
+                                    size_t rows, int channels, int accumulate)
+{
+    T_VEC vlo = T_SET1(lo), vhi = T_SET1(hi);
+    for (; rows; rows--, dx += channels, dz += channels, x += channels) {
+        int c = 0;
+        for (; c + T_V <= channels; c += T_V)
+            T_NAME(bn_apply_some)(dx + c, dz + c, x + c, a ? a + c : a, a ? b + c : b, vlo, vhi, p + c, q + c,
+                                  r + c, accumulate, T_V);
+        if (c < channels)
+            T_NAME(bn_apply_some)(dx + c, dz + c, x + c, a ? a + c : a, a ? b + c : b, vlo, vhi, p + c, q + c,
+                                  r + c, accumulate, channels - c);
+    }
 }
 
 T_TARGET static void T_NAME(bn_backward_apply)(float *dx, const float *dz, const float *x, const float *p,
                                                const float *q, const float *r, size_t rows, int channels,
                                                int accumulate)
 {
-    for (; rows; rows--, dx += channels, dz += channels, x += channels) {
-        int c = 0;
-        for (; c + T_V <= channels; c += T_V)
-            T_NAME(bn_apply_some)(dx + c, dz + c, x + c, p + c, q + c, r + c, accumulate, T_V);
-        if (c < channels)
-            T_NAME(bn_apply_some)(dx + c, dz + c, x + c, p + c, q + c, r + c, accumulate, channels - c);
-    }
-}
-
-T_INLINE void T_NAME(bn_masked_some)(float *dx, const float *dy, const float *x, const float *a,
-                                     const float *b, T_VEC lo, T_VEC hi, const float *p, const float *q,
-                                     const float *r, int accumulate, int n)
-{
-    T_VEC v = T_NAME(load_some)(x, n);
-    T_VEC z = T_ADD(T_MUL(v, T_NAME(load_some)(a, n)), T_NAME(load_some)(b, n));
-    T_VEC d = T_INSIDE(T_NAME(load_some)(dy, n), z, lo, hi);
-    v = T_ADD(T_MUL(d, T_NAME(load_some)(p, n)), T_MUL(v, T_NAME(load_some)(q, n)));
-    v = T_ADD(v, T_NAME(load_some)(r, n));
-    if (accumulate) v = T_ADD(T_NAME(load_some)(dx, n), v);
-    T_NAME(store_some)(dx, v, n);
+    T_NAME(bn_apply_rows)(dx, dz, x, NULL, NULL, 0, 0, p, q, r, rows, channels, accumulate);
 }
 
 T_TARGET static void T_NAME(bn_masked_apply)(float *dx, const float *dy, const float *x, const float *a,
@@ -660,16 +645,7 @@ T_TARGET static void T_NAME(bn_masked_apply)(float *dx, const float *dy, const f
                                              const float *q, const float *r, size_t rows, int channels,
                                              int accumulate)
 {
-    T_VEC vlo = T_SET1(lo), vhi = T_SET1(hi);
-    for (; rows; rows--, dx += channels, dy += channels, x += channels) {
-        int c = 0;
-        for (; c + T_V <= channels; c += T_V)
-            T_NAME(bn_masked_some)(dx + c, dy + c, x + c, a + c, b + c, vlo, vhi, p + c, q + c, r + c,
-                                   accumulate, T_V);
-        if (c < channels)
-            T_NAME(bn_masked_some)(dx + c, dy + c, x + c, a + c, b + c, vlo, vhi, p + c, q + c, r + c,
-                                   accumulate, channels - c);
-    }
+    T_NAME(bn_apply_rows)(dx, dy, x, a, b, lo, hi, p, q, r, rows, channels, accumulate);
 }
 
 /* ---- elementwise: plain loops, vectorised by the compiler under the level's target ---- */

@@ -25,6 +25,15 @@ T_INLINE T_VEC T_NAME(tile_pixel)(const float *x, const oct_f32_tiles *p, const 
     return T_NAME(load_some)(x + r * p->row + s * p->pixel, n);
 }
 
+/* Positions 4i..4i+3 of a transformed tile. */
+T_INLINE void T_NAME(tile_store_row)(float *v, const T_VEC *out, const int i, const oct_f32_tiles *p, int n)
+{
+    T_NAME(store_some)(v + (4 * i + 0) * p->position, out[0], n);
+    T_NAME(store_some)(v + (4 * i + 1) * p->position, out[1], n);
+    T_NAME(store_some)(v + (4 * i + 2) * p->position, out[2], n);
+    T_NAME(store_some)(v + (4 * i + 3) * p->position, out[3], n);
+}
+
 /* out[0..3] = B^T in[0..3] */
 T_INLINE void T_NAME(winograd_bt)(T_VEC *out, T_VEC a, T_VEC b, T_VEC c, T_VEC d)
 {
@@ -45,33 +54,32 @@ T_INLINE void T_NAME(winograd_input_some)(float *v, const float *x, const oct_f3
                         T_NAME(tile_pixel)(x, p, 3, s, inside, whole, n));
     COLUMN(0) COLUMN(1) COLUMN(2) COLUMN(3)
 #undef COLUMN
-#define ROW(i)                                                          \
-    T_NAME(winograd_bt)(out, a[0][i], a[1][i], a[2][i], a[3][i]);       \
-    T_NAME(store_some)(v + (4 * (i) + 0) * p->position, out[0], n);     \
-    T_NAME(store_some)(v + (4 * (i) + 1) * p->position, out[1], n);     \
-    T_NAME(store_some)(v + (4 * (i) + 2) * p->position, out[2], n);     \
-    T_NAME(store_some)(v + (4 * (i) + 3) * p->position, out[3], n);
+#define ROW(i)                                                    \
+    T_NAME(winograd_bt)(out, a[0][i], a[1][i], a[2][i], a[3][i]); \
+    T_NAME(tile_store_row)(v, out, i, p, n);
     ROW(0) ROW(1) ROW(2) ROW(3)
 #undef ROW
 }
 
+/* One row of tiles of side x side pixels by `some`: tiles that lie in the image as a whole without a test per pixel. */
+#define TILE_ROW(some, side, v, x, p)                                                        \
+    for (int t = 0; t < (p)->tiles; t++) {                                                   \
+        int column = (p)->left + 2 * t, c = 0;                                               \
+        unsigned inside = T_NAME(tile_inside)(p, side, (p)->top, column);                    \
+        unsigned all = ((1u << (side)) - 1) * ((side) == 4 ? 0x1111u : 0x11u);               \
+        const float *corner = (x) + (p)->top * (p)->row + column * (p)->pixel;               \
+        float *to = (v) + t * (p)->tile;                                                     \
+        for (; inside == all && c + T_V <= (p)->channels; c += T_V)                          \
+            T_NAME(some)(to + c, corner + c, p, inside, 1, T_V);                             \
+        for (; c + T_V <= (p)->channels; c += T_V)                                           \
+            T_NAME(some)(to + c, corner + c, p, inside, 0, T_V);                             \
+        if (c < (p)->channels)                                                               \
+            T_NAME(some)(to + c, corner + c, p, inside, 0, (p)->channels - c);               \
+    }
+
 T_TARGET static void T_NAME(winograd_input)(float *v, const float *x, const oct_f32_tiles *p)
 {
-    for (int t = 0; t < p->tiles; t++) {
-        int column = p->left + 2 * t, c = 0;
-        unsigned inside = T_NAME(tile_inside)(p, 4, p->top, column);
-        const float *corner = x + p->top * p->row + column * p->pixel;
-        float *to = v + t * p->tile;
-        if (inside == 0xFFFFu) {
-            for (; c + T_V <= p->channels; c += T_V)
-                T_NAME(winograd_input_some)(to + c, corner + c, p, inside, 1, T_V);
-        } else {
-            for (; c + T_V <= p->channels; c += T_V)
-                T_NAME(winograd_input_some)(to + c, corner + c, p, inside, 0, T_V);
-        }
-        if (c < p->channels)
-            T_NAME(winograd_input_some)(to + c, corner + c, p, inside, 0, p->channels - c);
-    }
+    TILE_ROW(winograd_input_some, 4, v, x, p)
 }
 
 /* out[0..3] = A in[0..1] */
@@ -92,34 +100,18 @@ T_INLINE void T_NAME(winograd_gradient_some)(float *v, const float *dy, const oc
                        T_NAME(tile_pixel)(dy, p, 1, s, inside, whole, n));
     COLUMN(0) COLUMN(1)
 #undef COLUMN
-#define ROW(i)                                                          \
-    T_NAME(winograd_a)(out, a[0][i], a[1][i]);                          \
-    T_NAME(store_some)(v + (4 * (i) + 0) * p->position, out[0], n);     \
-    T_NAME(store_some)(v + (4 * (i) + 1) * p->position, out[1], n);     \
-    T_NAME(store_some)(v + (4 * (i) + 2) * p->position, out[2], n);     \
-    T_NAME(store_some)(v + (4 * (i) + 3) * p->position, out[3], n);
+#define ROW(i)                                 \
+    T_NAME(winograd_a)(out, a[0][i], a[1][i]); \
+    T_NAME(tile_store_row)(v, out, i, p, n);
     ROW(0) ROW(1) ROW(2) ROW(3)
 #undef ROW
 }
 
 T_TARGET static void T_NAME(winograd_gradient)(float *v, const float *dy, const oct_f32_tiles *p)
 {
-    for (int t = 0; t < p->tiles; t++) {
-        int column = p->left + 2 * t, c = 0;
-        unsigned inside = T_NAME(tile_inside)(p, 2, p->top, column);
-        const float *corner = dy + p->top * p->row + column * p->pixel;
-        float *to = v + t * p->tile;
-        if (inside == 0x33u) {
-            for (; c + T_V <= p->channels; c += T_V)
-                T_NAME(winograd_gradient_some)(to + c, corner + c, p, inside, 1, T_V);
-        } else {
-            for (; c + T_V <= p->channels; c += T_V)
-                T_NAME(winograd_gradient_some)(to + c, corner + c, p, inside, 0, T_V);
-        }
-        if (c < p->channels)
-            T_NAME(winograd_gradient_some)(to + c, corner + c, p, inside, 0, p->channels - c);
-    }
+    TILE_ROW(winograd_gradient_some, 2, v, dy, p)
 }
+#undef TILE_ROW
 
 T_INLINE void T_NAME(winograd_pixel)(float *y, T_VEC v, const float *bias, int accumulate, int n)
 {

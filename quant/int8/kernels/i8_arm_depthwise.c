@@ -9,12 +9,6 @@
 #include <arm_neon.h>
 #include <string.h>
 
-#if defined(__clang__)
-#define OCT_I8_UNROLL _Pragma("clang loop unroll(full)")
-#else
-#define OCT_I8_UNROLL _Pragma("GCC unroll 32")
-#endif
-
 #define INLINE static inline __attribute__((always_inline))
 
 INLINE int32x4_t load_lanes(const void *p)

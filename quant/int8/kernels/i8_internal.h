@@ -7,6 +7,13 @@
 
 #include "quant/int8/kernels/i8_kernels.h"
 
+/* In front of a loop with a constant count: no loop remains, so that arrays it indexes stay in registers. */
+#if defined(__clang__)
+#define OCT_I8_UNROLL _Pragma("clang loop unroll(full)")
+#else
+#define OCT_I8_UNROLL _Pragma("GCC unroll 32")
+#endif
+
 /* Every entry from the C reference (s16 operands, group 2). */
 void oct_i8_fill_c(oct_i8_kernels *table);
 /* Override with what `cpu_mask` allows; nothing on other architectures. */

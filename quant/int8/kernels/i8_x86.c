@@ -12,12 +12,6 @@
 
 #include "autograd/base/cpu.h"
 
-#if defined(__clang__)
-#define OCT_I8_UNROLL _Pragma("clang loop unroll(full)")
-#else
-#define OCT_I8_UNROLL _Pragma("GCC unroll 32")
-#endif
-
 static inline int load_lane(const void *p)
 {
     int lane;

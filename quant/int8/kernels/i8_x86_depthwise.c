@@ -8,12 +8,6 @@
 #include <immintrin.h>
 #include <string.h>
 
-#if defined(__clang__)
-#define OCT_I8_UNROLL _Pragma("clang loop unroll(full)")
-#else
-#define OCT_I8_UNROLL _Pragma("GCC unroll 32")
-#endif
-
 #define INLINE static inline __attribute__((always_inline))
 #define AVX2 __attribute__((target("avx2")))
 #define AVX512 __attribute__((target("avx512f,avx512bw,avx512vl,avx512dq")))
