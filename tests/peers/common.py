@@ -6,6 +6,7 @@ up (and compiled) once and be measured in alternation with all others. While it 
 checks that and keeps the processor time it used meanwhile in `idle`.
 """
 import json
+import math
 import os
 import pathlib
 import re
@@ -23,6 +24,10 @@ SETTLE_SECONDS = 0.05  # threads that wait for more work spin that long at most 
 
 class PeerError(Exception):
     pass
+
+
+def note(text):
+    print(text, file=sys.stderr, flush=True)
 
 
 # --- Octet ---
@@ -44,6 +49,19 @@ class Octet:
 
     def bench(self, *arguments):
         return self.events("bench", *arguments)[-1]
+
+
+class Bench:
+    """Runs of bin/bench: one process per block, as many steps as fill it."""
+
+    def __init__(self, octet, arguments, first, warmup):
+        """first: (steps, warm-up) of a first look, its steps being the fewest of a block; warmup: of a block's steps."""
+        self.octet, self.arguments, self.least, self.warmup = octet, arguments, first[0], warmup
+        self.facts = octet.bench(*arguments, "--steps", first[0], "--warmup", first[1])
+
+    def block(self, seconds):
+        steps = max(self.least, math.ceil(1e3 * seconds / self.facts["ms_median"]))
+        return self.octet.bench(*self.arguments, "--steps", steps, "--warmup", self.warmup(steps))
 
 
 # --- peers ---

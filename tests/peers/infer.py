@@ -11,13 +11,12 @@ are made on first use in build/peers (random weights, QDQ ONNX); LiteRT reads th
 import argparse
 import collections
 import json
-import math
 import pathlib
 import subprocess
 import sys
 
 sys.dont_write_bytecode = True  # the source tree stays as it is
-from common import (ROOT, Octet, Peer, PeerError, judged, machine, median, print_judged, ratio, spread,
+from common import (ROOT, Bench, Octet, Peer, PeerError, judged, machine, median, note, print_judged, ratio, spread,
                     switches)
 from models import onnx_files
 
@@ -41,22 +40,10 @@ RUNTIMES = {"ONNX Runtime int8": "ONNX Runtime", "OpenVINO int8": "OpenVINO", "L
 INT8 = [name for name in RUNTIMES if name.endswith("int8")]
 
 
-def note(text):
-    print(text, file=sys.stderr, flush=True)
-
-
-class Bench:
-    """Inferences of Octet: one process per block, as many as fill it."""
-
-    def __init__(self, octet, row, setting, flags):
-        self.octet = octet
-        self.arguments = ["infer", "--model", row.model, "--size", row.size, "--classes", row.classes,
-                          "--batch-size", setting.batch, "--threads", setting.threads, *flags]
-        self.facts = octet.bench(*self.arguments, "--steps", 5, "--warmup", 3)
-
-    def block(self, seconds):
-        steps = max(5, math.ceil(1e3 * seconds / self.facts["ms_median"]))
-        return self.octet.bench(*self.arguments, "--steps", steps, "--warmup", max(3, steps // 10))
+def inference(octet, row, setting, flags):
+    arguments = ["infer", "--model", row.model, "--size", row.size, "--classes", row.classes, "--batch-size",
+                 setting.batch, "--threads", setting.threads, *flags]
+    return Bench(octet, arguments, (5, 3), lambda steps: max(3, steps // 10))
 
 
 # --- models ---
@@ -157,7 +144,7 @@ def judge(ms, target, avx2):
 
 
 def measure_setting(row, setting, target, files, failed, octet, options):
-    octets = {name: Bench(octet, row, setting, flags) for name, flags in OCTET.items()}
+    octets = {name: inference(octet, row, setting, flags) for name, flags in OCTET.items()}
     failed, peers = dict(failed), {}
     try:
         peers = start_peers(row, setting, files, failed, options)

@@ -18,7 +18,7 @@ import shutil
 import sys
 
 sys.dont_write_bytecode = True  # the source tree stays as it is
-from common import (GENERATED, ROOT, Octet, Peer, PeerError, judged, machine, median, print_judged,
+from common import (GENERATED, ROOT, Bench, Octet, Peer, PeerError, judged, machine, median, note, print_judged,
                     ratio, spread, switches)
 
 # Targets: ratios to the best PyTorch variant; QAT's is to PyTorch's QAT; `time` is QAT's step over the float step's.
@@ -47,22 +47,10 @@ QAT = {"PyTorch QAT NCHW": {"qat": True}, "PyTorch QAT channels-last": {"qat": T
 QAT_COMPILED = {"PyTorch QAT compiled": {"qat": True, "compile": True, "channels_last": True}}
 
 
-def note(text):
-    print(text, file=sys.stderr, flush=True)
-
-
-class Bench:
-    """Training steps of Octet: one process per block, as many steps as fill it."""
-
-    def __init__(self, octet, row, flags, threads):
-        self.octet = octet
-        self.arguments = ["train", "--model", row.model, "--size", row.size, "--classes", row.classes,
-                          "--batch-size", row.batch, "--threads", threads, *flags]
-        self.facts = octet.bench(*self.arguments, "--steps", 3, "--warmup", 2)
-
-    def block(self, seconds):
-        steps = max(3, math.ceil(1e3 * seconds / self.facts["ms_median"]))
-        return self.octet.bench(*self.arguments, "--steps", steps, "--warmup", 3)
+def training(octet, row, flags, threads):
+    arguments = ["train", "--model", row.model, "--size", row.size, "--classes", row.classes, "--batch-size", row.batch,
+                 "--threads", threads, *flags]
+    return Bench(octet, arguments, (3, 2), lambda steps: 3)
 
 
 # --- the tables against PyTorch ---
@@ -180,7 +168,7 @@ def print_row(name, row, table, failed, facts, records):
 
 def measure_row(name, octet, peaks, options):
     row, failed, peers = ROWS[name], {}, {}
-    octets = {variant: Bench(octet, row, flags, options.threads) for variant, flags in OCTET.items()}
+    octets = {variant: training(octet, row, flags, options.threads) for variant, flags in OCTET.items()}
     facts = {variant: bench.facts for variant, bench in octets.items()}
     try:
         peers = start_peers(row, options, failed)
@@ -237,7 +225,7 @@ def scaling(octet, options):
     for name in options.rows:
         row = ROWS[name]
         for variant, flags in OCTET.items():
-            benches = {threads: Bench(octet, row, flags, threads) for threads in (1, 2)}
+            benches = {threads: training(octet, row, flags, threads) for threads in (1, 2)}
             ms = {1: [], 2: []}
             for _ in range(max(1, options.rounds)):
                 for threads, bench in benches.items():
@@ -269,7 +257,7 @@ def loader(octet, options):
         for variant, flags in OCTET.items():
             model = ["--model", row.model] if not flags else [*flags, "--pretrained", pretrained,
                                                               "--calibration-batches", 2]
-            bench = Bench(octet, row, flags, options.threads)
+            bench = training(octet, row, flags, options.threads)
             images = row.batch * max(10, math.ceil(1e3 * options.seconds / bench.facts["ms_median"]))
             synthetic, first, second = [], [], []
             for _ in range(max(1, options.rounds)):
