@@ -9,7 +9,7 @@ PREFIX  ?= /usr/local
 B       := build/$(VARIANT)
 Q       := $(if $(V),,@)
 HDF5    := $(shell pkg-config --exists hdf5-serial 2>/dev/null && echo hdf5-serial || echo hdf5)
-PKGS    := $(HDF5) zlib libcjson
+PKGS    := $(HDF5) zlib libcjson libzip
 MISSING := $(shell for p in $(PKGS) cunit; do pkg-config --exists $$p 2>/dev/null || echo $$p; done)
 
 OPT_release := -O3
@@ -28,7 +28,7 @@ ALL_CFLAGS := $(LANGUAGE) $(shell pkg-config --cflags $(PKGS) 2>/dev/null) -isys
 LIBS := $(shell pkg-config --libs $(PKGS) 2>/dev/null) -lm
 LDALL := $(OPT_$(VARIANT)) -fopenmp -pthread $(LDFLAGS)
 
-LIB_DIRS := autograd/base autograd/kernels autograd layers quant quant/int8 quant/int8/kernels optim datasets train
+LIB_DIRS := autograd/base autograd/kernels autograd layers layers/import quant quant/ptq quant/int8 quant/int8/kernels optim datasets train
 LIB_SRC  := $(foreach d,$(LIB_DIRS),$(wildcard $(d)/*.c))
 ENGINE_SRC := $(wildcard autograd/base/*.c quant/int8/*.c quant/int8/kernels/*.c)
 CLI_PARTS := args bench_account bench_layers data peak progress report train_final train_options train_setup spin
@@ -163,7 +163,7 @@ deps: ## install the Debian packages that are missing (root or sudo)
 format: ## clang-format over all sources
 	clang-format -i $(shell git ls-files '*.c' '*.h')
 
-PUBLIC_DIRS := autograd/base autograd/kernels autograd layers quant quant/int8 optim datasets train
+PUBLIC_DIRS := autograd/base autograd/kernels autograd layers layers/import quant quant/ptq quant/int8 optim datasets train
 install: all ## libraries, headers, programs octet-*, pkg-config file below DESTDIR/PREFIX
 	$(Q)install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/lib/pkgconfig
 	$(Q)for p in $(PROGRAMS); do install -m 755 $(BIN)/$$p $(DESTDIR)$(PREFIX)/bin/octet-$$p; done
