@@ -9,6 +9,7 @@
 #ifndef OCT_LAYERS_IMPORT_TENSORS_H
 #define OCT_LAYERS_IMPORT_TENSORS_H
 
+#include <stddef.h>
 #include <stdint.h>
 
 #include "autograd/base/status.h"
