@@ -97,7 +97,9 @@ const char *oct_model_file_class(const oct_model_file *f, int label)
 oct_status oct_model_file_evaluator(oct_evaluator **out, oct_model_file *f, int batch)
 {
     if (f->int8) return oct_evaluator_create_int8(out, f->ctx, f->int8, batch);
-    return oct_evaluator_create(out, f->checkpoint.graph, &f->checkpoint.model, batch);
+    OCT_TRY(oct_evaluator_create(out, f->checkpoint.graph, &f->checkpoint.model, batch));
+    oct_plan_hold(oct_evaluator_plan(*out), true);
+    return OCT_OK;
 }
 
 static oct_status write_and_open(oct_int8_build *build, oct_ctx *ctx, const oct_int8_spec *spec,
