@@ -41,6 +41,10 @@ static oct_status fill(oct_state *state, const oct_graph *graph, const float *ve
     OCT_TRY(set_text(state, "model", info->model, error));
     OCT_TRY(set_text(state, "options", info->options, error));
     OCT_TRY(set_text(state, "augment", info->augment, error));
+    if (info->fit.resize) {
+        OCT_TRY(oct_state_set_integer(state, "resize", info->fit.resize, error));
+        OCT_TRY(set_text(state, "interpolation", oct_filter_name(info->fit.filter), error));
+    }
     OCT_TRY(set_text(state, "quantize", info->quantize, error));
     if (!progress) return OCT_OK;
     for (int i = 0; i < FIELDS; i++) {
@@ -81,6 +85,22 @@ static const char *get_text(const oct_state *state, const char *key)
     return oct_state_get_text(state, key, &text) ? text : NULL;
 }
 
+/* Files without the two were written before they existed. */
+static oct_status read_fit(oct_checkpoint *c, const char *path, oct_error *error)
+{
+    int64_t resize = 0;
+    const char *name = get_text(c->state, "interpolation");
+    if (oct_state_get_integer(c->state, "resize", &resize)) {
+        if (resize != OCT_RESIZE_SQUASH && (resize < 1 || resize > 1 << 15))
+            return oct_fail(error, OCT_ERR_FORMAT, "%s: resize: expected -1 or 1..32768, found %lld", path,
+                            (long long)resize);
+        c->info.fit.resize = (int)resize;
+    }
+    if (!name || oct_filter_parse(&c->info.fit.filter, name, NULL) == OCT_OK) return OCT_OK;
+    return oct_fail(error, OCT_ERR_FORMAT, "%s: interpolation: expected bilinear or bicubic, found \"%.40s\"", path,
+                    name);
+}
+
 static oct_status read_classes(oct_checkpoint *c, oct_ctx *ctx)
 {
     int count = oct_state_class_count(c->state);
@@ -108,6 +128,7 @@ static oct_status read_all(oct_checkpoint *c, const char *path, oct_ctx *ctx)
     c->info.options = get_text(c->state, "options");
     c->info.augment = get_text(c->state, "augment");
     c->info.quantize = get_text(c->state, "quantize");
+    OCT_TRY(read_fit(c, path, &ctx->error));
     c->resumable = read_progress(c->state, &c->progress);
     return read_classes(c, ctx);
 }

@@ -5,13 +5,14 @@
  *
  *   /graph /parameters /buffers /classes   the network, its running statistics and ranges
  *   /optimizer/velocity                    absent in files that are only for use (best.h5)
- *   /meta  model, options, augment, size, quantize      see oct_checkpoint_info
+ *   /meta  model, options, augment, resize, interpolation, quantize      see oct_checkpoint_info
  *          epoch, batch, step, batches, loss_sum, correct, images, best_top1, best_epoch, metrics_bytes
  *                                                       see oct_train_progress
  */
 #ifndef OCT_TRAIN_CHECKPOINT_H
 #define OCT_TRAIN_CHECKPOINT_H
 
+#include "datasets/transform.h"
 #include "layers/models.h"
 #include "layers/state.h"
 
@@ -19,7 +20,8 @@
 typedef struct oct_checkpoint_info {
     const char *model;          /* spec it was built from */
     const char *options;        /* JSON object, flag -> value: all that decides the result of the run */
-    const char *augment;        /* recipe; its evaluation form is how images are brought to size */
+    const char *augment;        /* recipe */
+    oct_fit fit;                /* how evaluation brings images to size; resize 0: not recorded, by the recipe */
     const char *quantize;       /* JSON object of the quantizer's configuration; NULL for float models */
     const char *const *classes; /* class_count names, or NULL */
     int class_count;
