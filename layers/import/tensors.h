@@ -20,13 +20,13 @@ enum {
     OCT_TENSORS_MAX_COUNT = 65536,
 };
 
-typedef struct oct_tensor {
+typedef struct oct_named_tensor {
     const char *name;
     int rank;                          /* 0 = a scalar */
     int64_t dims[OCT_TENSOR_MAX_RANK]; /* >= 0 */
     size_t count;                      /* product of dims */
     float *data;                       /* owned by the list; never NULL */
-} oct_tensor;
+} oct_named_tensor;
 
 typedef struct oct_tensors oct_tensors;
 
@@ -36,11 +36,13 @@ void oct_tensors_destroy(oct_tensors *tensors); /* NULL is allowed */
 /* Adds a tensor of zeros; *out is valid until the list is destroyed, its data is the caller's to fill. OCT_ERR_FORMAT: the
  * name is empty, too long or there already, the rank or a dimension is out of range, or more than `max_elements`, the bound
  * that the size of the file gives. */
-OCT_MUST_USE oct_status oct_tensors_add(oct_tensors *tensors, oct_tensor **out, const char *name, int rank,
+OCT_MUST_USE oct_status oct_tensors_add(oct_tensors *tensors, oct_named_tensor **out, const char *name, int rank,
                                         const int64_t *dims, uint64_t max_elements, oct_error *error);
 
 int oct_tensors_count(const oct_tensors *tensors);
-const oct_tensor *oct_tensors_at(const oct_tensors *tensors, int index);          /* in order of adding; NULL out of range */
-const oct_tensor *oct_tensors_find(const oct_tensors *tensors, const char *name); /* NULL when there is none */
+/* In order of adding; NULL out of range. */
+const oct_named_tensor *oct_tensors_at(const oct_tensors *tensors, int index);
+/* NULL when there is none. */
+const oct_named_tensor *oct_tensors_find(const oct_tensors *tensors, const char *name);
 
 #endif
