@@ -15,6 +15,7 @@
 #include "datasets/transform.h"
 #include "layers/models.h"
 #include "layers/state.h"
+#include "quant/copy.h"
 
 /* What a file says about the model besides its values. Texts are borrowed; NULL = not recorded. */
 typedef struct oct_checkpoint_info {
@@ -64,8 +65,5 @@ oct_graph *oct_checkpoint_take_graph(oct_checkpoint *checkpoint);
 OCT_MUST_USE oct_status oct_checkpoint_velocity(const oct_checkpoint *checkpoint, const oct_graph *graph,
                                                 float *velocity, oct_error *error);
 void oct_checkpoint_release(oct_checkpoint *checkpoint);
-
-/* A copy of a graph with its values. Caller destroys. */
-OCT_MUST_USE oct_status oct_graph_copy(oct_graph **out, const oct_graph *graph);
 
 #endif
