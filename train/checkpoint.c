@@ -141,6 +141,22 @@ oct_status oct_checkpoint_read(oct_checkpoint *out, const char *path, oct_ctx *c
     return status;
 }
 
+static oct_status import_all(oct_checkpoint *c, const char *path, const oct_keras_options *options, oct_ctx *ctx)
+{
+    c->info.model = "keras";
+    OCT_TRY(oct_graph_create(&c->graph, ctx, 0));
+    OCT_TRY(oct_graph_add_fuser(c->graph, &oct_quant_fuser));
+    return oct_keras_build(&c->model, c->graph, path, options);
+}
+
+oct_status oct_checkpoint_import(oct_checkpoint *out, const char *path, const oct_keras_options *options, oct_ctx *ctx)
+{
+    *out = (oct_checkpoint){0};
+    oct_status status = import_all(out, path, options, ctx);
+    if (status != OCT_OK) oct_checkpoint_release(out);
+    return status;
+}
+
 oct_graph *oct_checkpoint_take_graph(oct_checkpoint *c)
 {
     oct_graph *graph = c->graph;

@@ -13,6 +13,7 @@
 #define OCT_TRAIN_CHECKPOINT_H
 
 #include "datasets/transform.h"
+#include "layers/import/keras.h"
 #include "layers/models.h"
 #include "layers/state.h"
 #include "quant/copy.h"
@@ -46,7 +47,7 @@ OCT_MUST_USE oct_status oct_checkpoint_write(const char *path, const oct_graph *
                                              const oct_train_progress *progress, oct_error *error);
 
 typedef struct oct_checkpoint {
-    oct_state *state; /* owns all texts */
+    oct_state *state; /* owns all texts; NULL when the network was made elsewhere */
     oct_graph *graph; /* with its values; quantized graphs know how to run (quant/ops.h) */
     oct_model model;
     oct_checkpoint_info info;
@@ -59,6 +60,10 @@ typedef struct oct_checkpoint {
  * *out, which is all zero on failure. The graph belongs to the checkpoint unless oct_checkpoint_take_graph
  * takes it. */
 OCT_MUST_USE oct_status oct_checkpoint_read(oct_checkpoint *out, const char *path, oct_ctx *ctx);
+/* The same for a network made elsewhere (layers/import/keras.h): there is no state, no training progress, no class names.
+ * `options` as there; OCT_ERR_FORMAT also for files of another kind. */
+OCT_MUST_USE oct_status oct_checkpoint_import(oct_checkpoint *out, const char *path, const oct_keras_options *options,
+                                              oct_ctx *ctx);
 oct_graph *oct_checkpoint_take_graph(oct_checkpoint *checkpoint);
 /* Copies the optimizer state into a flat array laid out like graph->params. OCT_ERR_SHAPE when it does not
  * fit. */

@@ -45,9 +45,9 @@ static oct_status open_int8(oct_model_file *f, const char *path)
     return OCT_OK;
 }
 
-static oct_status open_state(oct_model_file *f, const char *path)
+/* Of the graph that was read. */
+static oct_status describe_graph(oct_model_file *f)
 {
-    OCT_TRY(oct_checkpoint_read(&f->checkpoint, path, f->ctx));
     const oct_checkpoint *c = &f->checkpoint;
     const oct_node *image = oct_graph_node(c->graph, c->model.image),
                    *head = oct_graph_node(c->graph, c->model.logits);
@@ -68,7 +68,14 @@ static oct_status open_any(oct_model_file *f, const char *path)
     char format[OCT_STATE_FORMAT_BYTES];
     oct_error probe = {0};
     oct_status status = oct_state_probe(format, path, &probe);
-    if (status == OCT_OK && !strcmp(format, OCT_STATE_FORMAT)) return open_state(f, path);
+    if (status == OCT_OK && !strcmp(format, OCT_STATE_FORMAT)) {
+        OCT_TRY(oct_checkpoint_read(&f->checkpoint, path, f->ctx));
+        return describe_graph(f);
+    }
+    if (status == OCT_OK && strcmp(format, OCT_INT8_FILE_FORMAT) && oct_keras_probe(path) != OCT_KERAS_NONE) {
+        OCT_TRY(oct_checkpoint_import(&f->checkpoint, path, NULL, f->ctx));
+        return describe_graph(f);
+    }
     if (status == OCT_OK && strcmp(format, OCT_INT8_FILE_FORMAT))
         return oct_fail(&f->ctx->error, OCT_ERR_FORMAT,
                         "%s: an HDF5 file, but no model of ours: expected the attribute format \"%s\" or "

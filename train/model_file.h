@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause
- * Any model of ours from a file, decided by content: a checkpoint (float or quantized), an int8 model as
- * HDF5, an int8 model as flat image.
+ * Any model from a file, decided by content: a checkpoint (float or quantized), an int8 model as HDF5, an int8 model as
+ * flat image, a Keras HDF5 file (float).
  */
 #ifndef OCT_TRAIN_MODEL_FILE_H
 #define OCT_TRAIN_MODEL_FILE_H
@@ -14,7 +14,7 @@ const char *oct_model_kind_name(oct_model_kind kind); /* "float", "quantized", "
 typedef struct oct_model_file {
     oct_ctx *ctx;
     oct_model_kind kind;
-    oct_checkpoint checkpoint; /* float, quantized */
+    oct_checkpoint checkpoint; /* float, quantized; without a state when the file is not ours */
     oct_int8_model *int8;      /* int8 */
     size_t int8_bytes;         /* of its flat image */
     int height, width, channels, classes;
