@@ -63,6 +63,13 @@ static inline bool oct_node_limits(const oct_node *node, oct_clip_attrs *limits)
     return true;
 }
 
+/* --- resizes (ops_resize.c) --- */
+
+oct_status oct_resize_infer(const oct_graph *graph, oct_node *node);
+extern const oct_attr oct_resize_attr_table[2];
+/* Input position that output o takes in resize_nearest. */
+int oct_resize_nearest_source(int grid, int o, int in, int out);
+
 /* --- convolution (ops_conv_*.c): inside autograd/conv.h --- */
 
 /* Borders around an image that make room for (or crop to) exactly what is read from it. */
