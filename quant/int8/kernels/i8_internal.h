@@ -14,6 +14,9 @@
 #define OCT_I8_UNROLL _Pragma("GCC unroll 32")
 #endif
 
+/* What codes of a depthwise layer are, a constant of its instances. */
+enum { OCT_I8_CODES_U8, OCT_I8_CODES_S8, OCT_I8_CODES_AFFINE };
+
 /* Every entry from the C reference (s16 operands, group 2). */
 void oct_i8_fill_c(oct_i8_kernels *table);
 /* Override with what `cpu_mask` allows; nothing on other architectures. */
