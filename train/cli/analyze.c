@@ -78,6 +78,7 @@ static oct_status load_images(job *j)
     oct_loader *loader;
     OCT_TRY(data_open(&j->data, &j->c, m->channels));
     OCT_TRY(data_choose_size(&j->data, &j->c, m->height));
+    OCT_TRY(data_choose_fit(&j->data, &j->c, &m->fit, m->augment));
     OCT_TRY(data_check_classes(&j->data, &j->c, j->path, m->classes));
     OCT_TRY(data_check_images(&j->data, &j->c, j->path, m->height, m->width, m->channels));
     OCT_TRY(data_evaluation_loader(&loader, &j->data, &j->c, data_test_split(&j->data), (int)f.batch, m->augment, f.images));

@@ -131,6 +131,7 @@ static oct_status prepare(job *j)
     OCT_TRY(make_folder(j));
     OCT_TRY(data_open(&j->data, &j->c, m->channels));
     OCT_TRY(data_choose_size(&j->data, &j->c, m->height));
+    OCT_TRY(data_choose_fit(&j->data, &j->c, &m->fit, m->augment));
     OCT_TRY(data_check_classes(&j->data, &j->c, j->path, m->classes));
     OCT_TRY(data_check_images(&j->data, &j->c, j->path, m->height, m->width, m->channels));
     oct_loader *loader;
@@ -221,6 +222,7 @@ static oct_status write_files(job *j, const oct_ptq_recipe *recipe)
     char path[OCT_SESSION_PATH];
     oct_error *error = &j->c.ctx->error;
     oct_checkpoint_info info = j->file.checkpoint.info;
+    info.fit = j->data.fit;
     char *text = quantize_text(j, recipe);
     if (!text) return oct_out_of_memory(j->c.ctx, "calibrate");
     info.quantize = text;
