@@ -5,22 +5,25 @@
  *
  *   /graph /parameters /buffers /classes   the network, its running statistics and ranges
  *   /optimizer/velocity                    absent in files that are only for use (best.h5)
- *   /meta  model, options, augment, size, quantize      see oct_checkpoint_info
+ *   /meta  model, options, augment, resize, interpolation, quantize      see oct_checkpoint_info
  *          epoch, batch, step, batches, loss_sum, correct, images, best_top1, best_epoch, metrics_bytes
  *                                                       see oct_train_progress
  */
 #ifndef OCT_TRAIN_CHECKPOINT_H
 #define OCT_TRAIN_CHECKPOINT_H
 
+#include "datasets/transform.h"
 #include "layers/import/keras.h"
 #include "layers/models.h"
 #include "layers/state.h"
+#include "quant/copy.h"
 
 /* What a file says about the model besides its values. Texts are borrowed; NULL = not recorded. */
 typedef struct oct_checkpoint_info {
     const char *model;          /* spec it was built from */
     const char *options;        /* JSON object, flag -> value: all that decides the result of the run */
-    const char *augment;        /* recipe; its evaluation form is how images are brought to size */
+    const char *augment;        /* recipe */
+    oct_fit fit;                /* how evaluation brings images to size; resize 0: not recorded, by the recipe */
     const char *quantize;       /* JSON object of the quantizer's configuration; NULL for float models */
     const char *const *classes; /* class_count names, or NULL */
     int class_count;
@@ -67,8 +70,5 @@ oct_graph *oct_checkpoint_take_graph(oct_checkpoint *checkpoint);
 OCT_MUST_USE oct_status oct_checkpoint_velocity(const oct_checkpoint *checkpoint, const oct_graph *graph,
                                                 float *velocity, oct_error *error);
 void oct_checkpoint_release(oct_checkpoint *checkpoint);
-
-/* A copy of a graph with its values. Caller destroys. */
-OCT_MUST_USE oct_status oct_graph_copy(oct_graph **out, const oct_graph *graph);
 
 #endif

@@ -51,6 +51,14 @@ static int *find_slot(const oct_tensors *tensors, const char *name)
     }
 }
 
+/* Names reach terminals and logs. */
+static bool is_printable(const char *name)
+{
+    for (; *name; name++)
+        if ((uint8_t)*name < ' ' || *name == 127) return false;
+    return true;
+}
+
 static bool grow(oct_tensors *tensors)
 {
     if (tensors->count < tensors->room) return true;
@@ -87,14 +95,15 @@ static oct_status check_shape(size_t *count, const char *name, int rank, const i
     return OCT_OK;
 }
 
-oct_status oct_tensors_add(oct_tensors *tensors, oct_named_tensor **out, const char *name, int rank, const int64_t *dims,
-                           uint64_t max_elements, oct_error *error)
+oct_status oct_tensors_add(oct_tensors *tensors, oct_named_tensor **out, const char *name, int rank,
+                           const int64_t *dims, uint64_t max_elements, oct_error *error)
 {
     *out = NULL;
     size_t length = strlen(name), count = 0;
     if (length == 0 || length > OCT_TENSOR_MAX_NAME)
         return oct_fail(error, OCT_ERR_FORMAT, "a tensor's name has %zu bytes, 1..%d expected", length,
                         OCT_TENSOR_MAX_NAME);
+    if (!is_printable(name)) return oct_fail(error, OCT_ERR_FORMAT, "a tensor's name holds control characters");
     if (oct_tensors_find(tensors, name)) return oct_fail(error, OCT_ERR_FORMAT, "tensor \"%s\" is there twice", name);
     if (tensors->count == OCT_TENSORS_MAX_COUNT)
         return oct_fail(error, OCT_ERR_FORMAT, "more than %d tensors", OCT_TENSORS_MAX_COUNT);

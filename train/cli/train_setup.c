@@ -284,6 +284,7 @@ static oct_status describe(train_run *r)
     r->info = (oct_checkpoint_info){.model = r->spec,
                                     .options = r->fingerprint,
                                     .augment = oct_augment_name(f->recipe),
+                                    .fit = r->data.fit,
                                     .quantize = quantized(r) ? r->quantize_text : NULL,
                                     .classes = named ? r->classes : NULL,
                                     .class_count = named ? r->data.classes : 0};
@@ -335,6 +336,8 @@ static oct_status make_loaders(train_run *r)
                                   .batch_size = (int)f->batch,
                                   .size = r->data.size,
                                   .augment = f->recipe,
+                                  .fit = r->data.fit,
+                                  .jitter = f->color,
                                   .training = 1,
                                   .seed = (uint64_t)f->seed,
                                   .epoch_size = f->epoch_size,
@@ -346,12 +349,22 @@ static oct_status make_loaders(train_run *r)
                                   f->recipe, 0);
 }
 
+/* The starting file's way of resizing goes with its image size; of another size only the filter stays. */
+static oct_status choose_fit(train_run *r)
+{
+    oct_fit stored = r->start.info.fit;
+    bool same_size = r->start.graph && image_node(r->start.graph, &r->start.model)->shape.dim[1] == r->data.size;
+    if (!same_size && stored.resize != OCT_RESIZE_SQUASH) stored.resize = 0;
+    return data_choose_fit(&r->data, &r->c, &stored, r->flags.recipe);
+}
+
 oct_status train_prepare(train_run *r)
 {
     OCT_TRY(read_start(r));
     OCT_TRY(data_open(&r->data, &r->c, start_channels(r)));
     OCT_TRY(data_choose_size(&r->data, &r->c, start_size(r)));
     OCT_TRY(train_choose_recipe(&r->flags, r->data.size, &r->c.ctx->error));
+    OCT_TRY(choose_fit(r));
     OCT_TRY(make_model(r));
     OCT_TRY(describe(r));
     OCT_TRY(check_resume(r));
