@@ -79,7 +79,13 @@ static oct_status open_job(job *j, bool observes)
         if (observed->kind == OCT_NODE_OP) j->values[count++] = net->points[i].observed;
     }
     OCT_TRY(oct_tap_create(&j->simulation_tap, j->simulation, net->image, j->values, count));
-    for (int i = 0; i < net->layer_count; i++) OCT_TRY(oct_ptq_write_weights(j->simulation, net, &net->layers[i]));
+    for (int i = 0; i < net->layer_count; i++) {
+        const oct_ptq_layer *l = &net->layers[i];
+        OCT_TRY(oct_ptq_write_weights(j->simulation, net, l));
+        if (l->bias.id < 0) continue; /* not rounded yet: it is what moves */
+        memcpy(oct_graph_data(j->simulation, l->bias, NULL), oct_graph_data(net->graph, l->bias, NULL),
+               (size_t)l->outputs * sizeof(float));
+    }
     return OCT_OK;
 }
 
