@@ -403,7 +403,7 @@ static void norm_variance_is_exact(void)
 {
     static const int32_t acc[2] = {(1 << 28) + 1, 1 << 28};
     oct_acc_sums sums = sums_of(acc, 2);
-    oct_norm_channel c = {.attrs = &batch_fold, .gamma = 1, .s = 1};
+    oct_norm_channel c = {.attrs = &batch_fold, .gamma = 1, .s = 1, .unit = 1};
     float mean = 0, var = 0, a, b;
     oct_norm_saved saved;
     oct_norm_live(&c, &sums, 2, 0, &mean, &var, &a, &b, &saved);

@@ -16,4 +16,5 @@ void check_i8(checkkern *k)
     check_i8_accumulators(k);
     check_i8_floats(k);
     check_i8_codes(k);
+    check_i8_affine(k);
 }
