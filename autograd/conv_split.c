@@ -235,7 +235,7 @@ static void put_pixels(const dx_target *t, float *to, const float *y, int count)
 {
     size_t channels = (size_t)t->g->in_c, n = channels;
     ptrdiff_t next = (ptrdiff_t)t->g->stride_w * t->g->in_c;
-    if (next == t->y_pixel) { /* one long pixel */
+    if (next == t->y_pixel && t->g->stride_w == 1) { /* one long pixel */
         n *= (size_t)count;
         count = 1;
     }
