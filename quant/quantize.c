@@ -18,6 +18,7 @@ typedef struct pass {
     oct_quantize_line *line;
     void *user;
     float shrink;
+    const bool *network; /* by node id: part of what is deployed, see mark_network */
 } pass;
 
 static bool is_op(const oct_node *n, const oct_op *op)
@@ -228,6 +229,7 @@ static oct_status check_integer_form(const pass *p, const oct_node *n)
 static oct_status visit(const pass *p, const oct_node *n)
 {
     oct_graph *g = p->graph;
+    if (!p->network[n->id]) return OCT_OK;
     if (n->kind == OCT_NODE_INPUT && n->dtype == OCT_F32 && !is_output(g, n)) {
         const oct_node *user = NULL;
         if (network_users(g, n, &user) == 1 && is_op(user, &oct_op_normalize)) return OCT_OK;
@@ -278,19 +280,35 @@ const oct_node *oct_quantize_unobserved(oct_graph *g)
     return NULL;
 }
 
+/* Nodes that lead to an output or to the first input of a loss. What leads to a loss's target alone (an autoencoder's
+ * normalized image) is not deployed and stays float. */
+static void mark_network(const oct_graph *g, bool *network)
+{
+    for (int32_t k = 0; k < g->node_count; k++) network[g->order[k]] = !oct_graph_users(g, (oct_value){g->order[k]}, NULL, 0);
+    for (int32_t k = g->node_count - 1; k >= 0; k--) {
+        const oct_node *n = g->nodes[g->order[k]];
+        int inputs = !network[n->id] ? 0 : is_loss(n) ? 1 : n->input_count;
+        for (int i = 0; i < inputs; i++) network[n->inputs[i]] = true;
+    }
+}
+
 oct_status oct_quantize(oct_graph *g, const oct_qconfig *config, oct_quantize_line *line, void *user)
 {
     OCT_TRY(oct_graph_status(g));
     OCT_TRY(oct_graph_add_fuser(g, &oct_quant_fuser));
-    pass p = {g, config, line, user, config->shrink < 0 ? default_shrink : config->shrink};
     if (oct_quantize_points(g)) return OCT_OK;
     size_t count = (size_t)g->node_count;
     int32_t *order = oct_alloc(count, sizeof *order);
-    if (!order) return oct_out_of_memory(g->ctx, "quantize");
-    memcpy(order, g->order, count * sizeof *order);
-    oct_status status = OCT_OK;
+    bool *network = oct_alloc(count, sizeof *network);
+    oct_status status = order && network ? OCT_OK : oct_out_of_memory(g->ctx, "quantize");
+    pass p = {g, config, line, user, config->shrink < 0 ? default_shrink : config->shrink, network};
+    if (status == OCT_OK) {
+        memcpy(order, g->order, count * sizeof *order);
+        mark_network(g, network);
+    }
     for (size_t k = 0; k < count && status == OCT_OK; k++) status = visit(&p, g->nodes[order[k]]);
     oct_free(order);
+    oct_free(network);
     g->failed = status != OCT_OK; /* half rewritten: nothing may use it any more */
     return status;
 }
