@@ -229,8 +229,9 @@ static void dx_images(const backward_job *job, size_t first, size_t last, const 
     const oct_conv_dx *dx = &job->dx;
     size_t pixels = (size_t)g->out_h * (size_t)g->out_w;
     if (g->winograd)
-        oct_winograd_run(job->f32, g, true, dx->packed, NULL, dx->dx + first * image_size(g), dx->accumulate, dy,
-                         (int)(last - first), buffer);
+        oct_winograd_run(job->f32, g, true, dx->packed,
+                         &(oct_winograd_outputs){.accumulate = dx->accumulate, .parts = 1},
+                         dx->dx + first * image_size(g), dy, (int)(last - first), buffer);
     else if (g->pointwise)
         oct_conv_dx_pixels(dx, first * pixels, (last - first) * pixels, dy);
     else

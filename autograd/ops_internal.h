@@ -5,6 +5,8 @@
 #ifndef OCT_OPS_INTERNAL_H
 #define OCT_OPS_INTERNAL_H
 
+#include <math.h>
+
 #include "autograd/conv.h"
 #include "autograd/step.h"
 
@@ -37,6 +39,36 @@ typedef struct oct_window_axis {
 /* *outputs = how many there are, at least 1. The padded length must fit an int. */
 OCT_MUST_USE oct_status oct_rule_window(const oct_graph *graph, const oct_node *node,
                                         const oct_window_axis *axis, int32_t *outputs);
+
+/* --- for fusers --- */
+
+static inline bool oct_node_is(const oct_node *node, const oct_op *op)
+{
+    return node->kind == OCT_NODE_OP && node->op == op;
+}
+/* The node may disappear inside a unit: only one node reads it, and nobody else wants it. */
+static inline bool oct_node_is_inner(const oct_graph *graph, const oct_node *node, const bool *kept)
+{
+    return !kept[node->id] && oct_graph_users(graph, (oct_value){node->id}, NULL, 0) == 1;
+}
+/* What an activation that is a clamp does, if the node is one. */
+static inline bool oct_node_limits(const oct_node *node, oct_clip_attrs *limits)
+{
+    if (oct_node_is(node, &oct_op_relu))
+        *limits = (oct_clip_attrs){0.0f, INFINITY};
+    else if (oct_node_is(node, &oct_op_clip))
+        *limits = *(const oct_clip_attrs *)node->attrs;
+    else
+        return false;
+    return true;
+}
+
+/* --- resizes (ops_resize.c) --- */
+
+oct_status oct_resize_infer(const oct_graph *graph, oct_node *node);
+extern const oct_attr oct_resize_attr_table[2];
+/* Input position that output o takes in resize_nearest. */
+int oct_resize_nearest_source(int grid, int o, int in, int out);
 
 /* --- convolution (ops_conv_*.c): inside autograd/conv.h --- */
 

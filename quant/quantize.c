@@ -313,20 +313,21 @@ oct_status oct_quantize(oct_graph *g, const oct_qconfig *config, oct_quantize_li
     return status;
 }
 
-/* What a node is in the float graph: quantizers stand for their first input. */
-static oct_value bypass(const oct_graph *g, int32_t id)
+/* What a node is in the float graph: quantizers (but for the points in `keep`) stand for their first input. */
+static oct_value bypass(const oct_graph *g, int32_t id, const bool *keep)
 {
     const oct_node *n = g->nodes[id];
-    while (is_op(n, &oct_op_fake_quant) || is_op(n, &oct_op_fake_quant_weight) || is_op(n, &oct_op_fake_quant_bias))
+    while ((is_op(n, &oct_op_fake_quant) && !(keep && keep[n->id])) || is_op(n, &oct_op_fake_quant_weight) ||
+           is_op(n, &oct_op_fake_quant_bias))
         n = oct_node_input(g, n, 0);
     return (oct_value){n->id};
 }
 
-static oct_status restore_node(oct_graph *g, const oct_node *n)
+static oct_status restore_node(oct_graph *g, const oct_node *n, const bool *keep)
 {
     oct_value inputs[OCT_MAX_INPUTS];
     int count = n->input_count;
-    for (int i = 0; i < count; i++) inputs[i] = bypass(g, n->inputs[i]);
+    for (int i = 0; i < count; i++) inputs[i] = bypass(g, n->inputs[i], keep);
     if (is_layer(n)) {
         const oct_node *norm = following_norm(g, n);
         if (norm && is_op(norm, &oct_op_batch_norm_fold) && norm->input_count > OCT_BNF_BIAS)
@@ -341,12 +342,17 @@ static oct_status restore_node(oct_graph *g, const oct_node *n)
     return oct_graph_replace(g, (oct_value){n->id}, n->op, n->attrs, inputs, count);
 }
 
-oct_status oct_dequantize_graph(oct_graph *g)
+oct_status oct_dequantize_weights(oct_graph *g, const bool *keep)
 {
     for (int32_t k = 0; k < g->node_count; k++) {
         const oct_node *n = g->nodes[g->order[k]];
-        if (n->kind != OCT_NODE_OP || bypass(g, n->id).id != n->id) continue;
-        OCT_TRY(restore_node(g, n));
+        if (n->kind != OCT_NODE_OP || bypass(g, n->id, keep).id != n->id) continue;
+        OCT_TRY(restore_node(g, n, keep));
     }
     return OCT_OK;
+}
+
+oct_status oct_dequantize_graph(oct_graph *g)
+{
+    return oct_dequantize_weights(g, NULL);
 }

@@ -46,5 +46,8 @@ const oct_node *oct_quantize_unobserved(oct_graph *graph);
 
 /* A float graph from a quantized one, in place: every quantizer node is bypassed (the same weights with quantization off). */
 OCT_MUST_USE oct_status oct_dequantize_graph(oct_graph *graph);
+/* The same, but the points whose node id is set in `keep` (node_count of them; NULL = none) go on rounding: a simulation
+ * in float arithmetic whose weights are the parameters as they are. */
+OCT_MUST_USE oct_status oct_dequantize_weights(oct_graph *graph, const bool *keep);
 
 #endif

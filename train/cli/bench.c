@@ -178,6 +178,7 @@ static oct_status prepare_infer(job *j)
     if (f.real) {
         set_up_done(j);
         OCT_TRY(oct_evaluator_create(&j->evaluator, j->graph, &j->model, (int)f.batch));
+        oct_plan_hold(oct_evaluator_plan(j->evaluator), true);
     } else {
         OCT_TRY(observe(j, 2));
         OCT_TRY(oct_int8_export(&j->build, j->graph, &j->model, &(oct_checkpoint_info){0}, NULL, false));

@@ -46,6 +46,8 @@ static const arg_option run_options[] = {
     ARG_CHOICE("augment", &f.augment, "RECIPE",
                "default cifar for images of 24..64 pixels, imagenet above, none below",
                "none|flip|cifar|imagenet"),
+    ARG_WORD("jitter", &f.jitter, "B[,C,S[,H]]",
+             "colour jitter: brightness, contrast, saturation by up to 1 -+ strength, hue up to H of the circle"),
     ARG_NUMBER("label-smoothing", &f.label_smoothing, 0, 0.99, NULL, "default 0"),
     ARG_ON("freeze-bn", &f.freeze_bn, "batch norm statistics stay as they are"),
     ARG_ON("evaluate-start", &f.evaluate_start, "score before the first step, too"),
@@ -144,6 +146,20 @@ static int check_preprocessing(void)
     return CLI_GO_ON;
 }
 
+static int check_jitter(void)
+{
+    double v[4] = {0};
+    int count = f.jitter ? args_numbers(f.jitter, v, 4) : 0;
+    bool good = !f.jitter || (count && count != 2 && v[3] <= 0.5);
+    for (int i = 0; i < 4; i++) good &= v[i] >= 0 && v[i] <= 10;
+    if (!good)
+        return args_usage("train", "--jitter: expected 1, 3 or 4 strengths of at least 0 (hue at most 0.5), got '%s'",
+                          f.jitter);
+    if (count == 1) v[1] = v[2] = v[0];
+    f.color = (oct_jitter){(float)v[0], (float)v[1], (float)v[2], (float)v[3]};
+    return CLI_GO_ON;
+}
+
 int train_parse(train_flags *flags, int argc, char **argv)
 {
     int positional;
@@ -162,6 +178,7 @@ int train_parse(train_flags *flags, int argc, char **argv)
     if (status == CLI_GO_ON) status = check_quantization();
     if (status == CLI_GO_ON) status = check_schedule();
     if (status == CLI_GO_ON) status = check_preprocessing();
+    if (status == CLI_GO_ON) status = check_jitter();
     if (status != CLI_GO_ON) return status;
     if (!data_given.path) return args_usage("train", "--data DIR is required");
     if (!f.model && !f.pretrained)
@@ -205,6 +222,10 @@ static cJSON *options_object(const train_flags *t, int size)
     cJSON_AddNumberToObject(o, "split-seed", (double)data_given.split_seed);
     add_switch(o, "strict", data_given.strict);
     add_text(o, "augment", oct_augment_name(t->recipe));
+    add_text(o, "jitter", t->jitter);
+    add_text(o, "subset", data_given.subset && strcmp(data_given.subset, "all") ? data_given.subset : NULL);
+    if (data_given.resize >= 0) cJSON_AddNumberToObject(o, "resize", (double)data_given.resize);
+    add_text(o, "interpolation", data_given.interpolation);
     add_text(o, "mean", t->mean);
     add_text(o, "scale", t->scale);
     add_switch(o, "quantize", t->quantize);

@@ -15,7 +15,7 @@ typedef struct train_flags {
         decay_weights_only;
     bool print_plan, print_model, json, quiet;
     const char *profile, *qconfig, *fold, *per_channel;
-    const char *schedule, *milestones, *augment, *mean, *scale;
+    const char *schedule, *milestones, *augment, *jitter, *mean, *scale;
     int64_t epochs, batch, accumulate, seed, threads, calibration_batches;
     double lr, warmup, momentum, weight_decay, label_smoothing /* < 0: not given */, grad_clip, epoch_size,
         lr_gamma, lr_power, lr_step_epochs;
@@ -25,6 +25,7 @@ typedef struct train_flags {
     oct_qconfig config;
     oct_schedule rates;
     oct_augment recipe;
+    oct_jitter color;
     int mean_count, scale_count; /* 0 = not given */
     double means[4], scales[4];
 } train_flags;
