@@ -8,6 +8,7 @@
 
 #include "autograd/base/file.h"
 #include "autograd/base/memory.h"
+#include "layers/import/keras.h"
 #include "layers/import/pth.h"
 #include "layers/import/safetensors.h"
 #include "layers/state.h"
@@ -23,9 +24,9 @@ typedef struct reader {
     const char *name;
     oct_layout layout;
     bool (*is)(const char *path, const head *h);
-    /* One of the two; `read` gets the whole file. */
-    oct_status (*read)(oct_tensors *tensors, const uint8_t *bytes, size_t size, oct_error *error);
-    oct_status (*read_path)(oct_tensors *tensors, const char *path, oct_error *error);
+    /* One of the two; `parse` gets the whole file and an empty list. */
+    oct_status (*parse)(oct_tensors *tensors, const uint8_t *bytes, size_t size, oct_error *error);
+    oct_status (*read)(oct_tensors **tensors, const char *path, oct_error *error);
 } reader;
 
 #define MAX_FILE_BYTES (UINT64_C(8) << 30)
@@ -49,6 +50,12 @@ static bool is_safetensors(const char *path, const head *h)
     return oct_safetensors_probe(h->bytes, h->count, h->size);
 }
 
+static bool is_keras(const char *path, const head *h)
+{
+    (void)h;
+    return oct_keras_probe(path) != OCT_KERAS_NONE;
+}
+
 static oct_status take_state(oct_tensors *tensors, const oct_state *state, oct_error *error)
 {
     for (int i = 0; i < oct_state_tensor_count(state); i++) {
@@ -63,11 +70,12 @@ static oct_status take_state(oct_tensors *tensors, const oct_state *state, oct_e
     return OCT_OK;
 }
 
-static oct_status read_state(oct_tensors *tensors, const char *path, oct_error *error)
+static oct_status read_state(oct_tensors **tensors, const char *path, oct_error *error)
 {
     oct_state *state;
     OCT_TRY(oct_state_read(&state, path, error));
-    oct_status status = take_state(tensors, state, error);
+    oct_status status = oct_tensors_create(tensors, error);
+    if (status == OCT_OK) status = take_state(*tensors, state, error);
     oct_state_destroy(state);
     return status;
 }
@@ -76,6 +84,7 @@ static const reader readers[OCT_WEIGHTS_KINDS] = {
     [OCT_WEIGHTS_OCTET] = {"Octet state", OCT_LAYOUT_OCTET, is_state, NULL, read_state},
     [OCT_WEIGHTS_PTH] = {"PyTorch .pth", OCT_LAYOUT_TORCH, is_pth, oct_pth_read, NULL},
     [OCT_WEIGHTS_SAFETENSORS] = {"safetensors", OCT_LAYOUT_TORCH, is_safetensors, oct_safetensors_read, NULL},
+    [OCT_WEIGHTS_KERAS] = {"Keras .h5", OCT_LAYOUT_KERAS, is_keras, NULL, oct_keras_read_tensors},
 };
 
 const char *oct_weights_kind_name(oct_weights_kind kind)
@@ -107,14 +116,15 @@ oct_status oct_weights_probe(oct_weights_kind *kind, const char *path, oct_error
     return OCT_OK;
 }
 
-/* Runs a reader of bytes, and puts the file's name in front of its message. */
-static oct_status read_bytes(oct_tensors *tensors, const reader *r, const char *path, oct_error *error)
+/* Parses a file's bytes, and puts its name in front of the message. */
+static oct_status parse_file(oct_tensors **tensors, const reader *r, const char *path, oct_error *error)
 {
     uint8_t *bytes;
     size_t size;
     oct_error inner = {0};
+    OCT_TRY(oct_tensors_create(tensors, error));
     OCT_TRY(oct_file_read(&bytes, &size, path, MAX_FILE_BYTES, error));
-    oct_status status = r->read(tensors, bytes, size, &inner);
+    oct_status status = r->parse(*tensors, bytes, size, &inner);
     oct_free(bytes);
     return status == OCT_OK ? OCT_OK : oct_fail(error, status, "%.400s: %.600s", path, inner.message);
 }
@@ -127,10 +137,11 @@ oct_status oct_weights_read(oct_weights *out, const char *path, oct_error *error
     const reader *r = &readers[kind];
     if (kind == OCT_WEIGHTS_UNKNOWN)
         return oct_fail(error, OCT_ERR_FORMAT,
-                        "%s: not a file of weights that is known: a checkpoint of ours, PyTorch's .pth, .safetensors", path);
+                        "%s: not a file of weights that is known: a checkpoint of ours, PyTorch's .pth, .safetensors, "
+                        "Keras .h5",
+                        path);
     *out = (oct_weights){.kind = kind, .layout = r->layout};
-    OCT_TRY(oct_tensors_create(&out->tensors, error));
-    oct_status status = r->read ? read_bytes(out->tensors, r, path, error) : r->read_path(out->tensors, path, error);
+    oct_status status = r->parse ? parse_file(&out->tensors, r, path, error) : r->read(&out->tensors, path, error);
     if (status != OCT_OK) oct_weights_release(out);
     return status;
 }

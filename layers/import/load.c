@@ -428,11 +428,11 @@ void oct_load_report_print(const oct_load_report *r, const char *file, int max_i
 {
     char text[OCT_NAME_BYTES * 3];
     snprintf(text, sizeof text,
-             "%.300s: %s%s%s%s%s: %d tensors loaded (%d transposed), %d missing, %d unexpected, %d of another shape%s; "
-             "%lld parameters, %lld buffer elements",
+             "%.300s: %s%s%s%s%s: %d tensors loaded (%d transposed), %d missing, %d unexpected, %d of another shape%s, "
+             "%d counters ignored; %lld parameters, %lld buffer elements",
              file, r->map ? "names of " : "no known names", r->map ? r->map->name : "", *r->prefix ? " behind \"" : "",
              r->prefix, *r->prefix ? "\"" : "", r->matched, r->transposed, r->missing, r->unexpected, r->mismatched,
-             r->renewed ? ", a new head" : "", (long long)r->parameters, (long long)r->buffers);
+             r->renewed ? ", a new head" : "", r->ignored, (long long)r->parameters, (long long)r->buffers);
     line(user, text);
     for (int i = 0; i < r->item_count && i < max_items; i++) {
         const oct_load_item *item = &r->items[i];

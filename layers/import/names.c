@@ -125,6 +125,22 @@ static const oct_name_rule lukemelas_efficientnet[] = {
     {NULL, NULL},
 };
 
+/* MLPerf Tiny's model: Keras counts layers of a class in the order of their making. */
+static const oct_name_rule mlperf_resnet8[] = {
+    {"stem/conv", "conv2d"},
+    {"stem/bn", "batch_normalization"},
+    {"stage1/conv#", "conv2d_{1}"},
+    {"stage1/bn#", "batch_normalization_{1}"},
+    {"stage2/conv#", "conv2d_{1+2}"},
+    {"stage2/bn#", "batch_normalization_{1+2}"},
+    {"stage2/shortcut/conv", "conv2d_5"},
+    {"stage3/conv#", "conv2d_{1+5}"},
+    {"stage3/bn#", "batch_normalization_{1+4}"},
+    {"stage3/shortcut/conv", "conv2d_8"},
+    {"head", "dense"},
+    {NULL, NULL},
+};
+
 static const oct_name_map maps[] = {
     {"Octet", OCT_LAYOUT_OCTET, NULL},
     {"torchvision resnet", OCT_LAYOUT_TORCH, torchvision_resnet},
@@ -136,6 +152,7 @@ static const oct_name_map maps[] = {
     {"timm efficientnet", OCT_LAYOUT_TORCH, timm_efficientnet},
     {"lukemelas efficientnet", OCT_LAYOUT_TORCH, lukemelas_efficientnet},
     {"Octet's names in PyTorch", OCT_LAYOUT_TORCH, NULL},
+    {"MLPerf Tiny resnet8", OCT_LAYOUT_KERAS, mlperf_resnet8},
     {"Octet's names in Keras", OCT_LAYOUT_KERAS, NULL},
 };
 enum { MAPS = sizeof maps / sizeof maps[0], MAX_NUMBERS = 4, MAX_NUMBER = 100000 };
@@ -283,6 +300,7 @@ bool oct_name_map_preprocess(oct_normalize_attrs *attrs, const oct_name_map *map
         oct_normalize_attrs attrs;
     } known[] = {
         {"lukemelas", "efficientnet-lite", {{127, 127, 127, 0}, {1 / 128.0f, 1 / 128.0f, 1 / 128.0f, 1}}},
+        {"MLPerf Tiny", "resnet8", {{0, 0, 0, 0}, {1, 1, 1, 1}}},
         {"timm", "efficientnet-lite", {{127.5f, 127.5f, 127.5f, 0}, {1 / 127.5f, 1 / 127.5f, 1 / 127.5f, 1}}},
     };
     for (size_t i = 0; i < sizeof known / sizeof known[0]; i++)

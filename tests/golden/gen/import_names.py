@@ -75,5 +75,5 @@ write("torchvision resnet", "resnet50:form=imagenet", 64, V.resnet50(num_classes
 write("torchvision resnet", "resnext50:form=imagenet", 64, V.resnext50_32x4d(num_classes=12))
 write("torchvision regnet", "regnetx-400mf:form=imagenet", 64, V.regnet_x_400mf(num_classes=12))
 write("timm regnet", "regnetx-800mf:form=imagenet", 64, timm.create_model("regnetx_008", num_classes=12))
-write("timm efficientnet", "efficientnet-lite0", 64, timm.create_model("tf_efficientnet_lite0", num_classes=12))
-write("timm efficientnet", "efficientnet-lite2", 64, timm.create_model("tf_efficientnet_lite2", num_classes=12))
+write("timm efficientnet", "efficientnet-lite0:form=imagenet", 64, timm.create_model("tf_efficientnet_lite0", num_classes=12))
+write("timm efficientnet", "efficientnet-lite2:form=imagenet", 64, timm.create_model("tf_efficientnet_lite2", num_classes=12))
