@@ -14,12 +14,15 @@ typedef struct oct_conv_geometry {
     int groups, group_in, group_out; /* channels of one group; depthwise: groups 1, group_in = group_out = channels */
     bool depthwise;
     bool winograd;  /* runs by autograd/conv_winograd.h: wide 3x3 layers */
+    bool split;     /* backward runs by autograd/conv_split.h: codes and quantized weights on matrix units */
     bool pointwise; /* 1x1, stride 1, no padding: the pixels of all images form one long row */
 } oct_conv_geometry;
 
 oct_conv_geometry oct_conv_geometry_of(const oct_node *conv, const oct_node *input, const oct_node *weights);
 /* Sets g->winograd: whether float work of this shape runs by Winograd's algorithm in this context. */
 void oct_conv_choose(oct_conv_geometry *g, const oct_ctx *ctx);
+/* The same for the backward of a convolution whose weights are codes times powers of two, and whose source has codes. */
+void oct_conv_choose_narrow(oct_conv_geometry *g, const oct_ctx *ctx);
 /* linear(input) as a convolution of images of one pixel. */
 oct_conv_geometry oct_linear_geometry(const oct_node *linear, const oct_node *input);
 /* y = conv(in[0], in[1]) (+ in[2]), from step->in to step->out. */
@@ -39,6 +42,10 @@ typedef struct oct_conv_source {
     void (*make_dy)(void *arg, float *dy, size_t image, int thread);
     void (*make_x)(void *arg, float *x, size_t image); /* writes the image's x */
     void *arg;
+    /* What make_x writes as codes of all images, x = code*unit with a power of two; needed when the geometry is split. */
+    const uint8_t *codes;
+    float unit;
+    int is_signed;
 } oct_conv_source;
 /* All gradients that are wanted of step->d_in[0..2]. source NULL: from step->in[0], which may be an affine, and
  * step->d_out, which may be lazy. */

@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "autograd/base/par.h"
+#include "autograd/conv_split.h"
 #include "autograd/conv_winograd.h"
 
 /* --- descriptor --- */
@@ -123,6 +124,15 @@ oct_conv_geometry oct_conv_geometry_of(const oct_node *conv, const oct_node *inp
 void oct_conv_choose(oct_conv_geometry *g, const oct_ctx *ctx)
 {
     g->winograd = !ctx->no_winograd && oct_winograd_fits(g);
+}
+
+void oct_conv_choose_narrow(oct_conv_geometry *g, const oct_ctx *ctx)
+{
+    oct_split_kernels kernels;
+    oct_split_kernels_init(&kernels, ctx->cpu_mask);
+    g->split = kernels.fast && oct_split_fits(g);
+    g->winograd = false;
+    if (!g->split) oct_conv_choose(g, ctx);
 }
 
 static oct_conv_geometry geometry_in(const oct_graph *graph, const oct_node *conv)

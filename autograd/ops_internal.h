@@ -106,6 +106,41 @@ oct_window oct_conv_window(const oct_conv_geometry *g, int first, int last);
 
 /* Gradient towards x (ops_conv_dx.c): a convolution of dy with flipped, transposed weights, one per stride
  * phase. */
+
+/* One phase along one axis. */
+typedef struct oct_conv_phase {
+    int taps;     /* how many taps belong to it */
+    int last_tap; /* the largest: it meets the smallest p */
+    int tap_step; /* distance of its taps */
+    int reach;    /* distance of their output pixels */
+    int origin;   /* p of last_tap at m = 0 */
+    int pixels;   /* input pixels of the phase */
+} oct_conv_phase;
+
+/* One axis of a convolution. */
+typedef struct oct_conv_axis {
+    int in, kernel, stride, dilation, pad;
+} oct_conv_axis;
+
+static inline oct_conv_axis oct_conv_axis_h(const oct_conv_geometry *g)
+{
+    return (oct_conv_axis){g->in_h, g->kernel_h, g->stride_h, g->dilation_h, g->pad_top};
+}
+
+static inline oct_conv_axis oct_conv_axis_w(const oct_conv_geometry *g)
+{
+    return (oct_conv_axis){g->in_w, g->kernel_w, g->stride_w, g->dilation_w, g->pad_left};
+}
+
+/* Phases that have pixels. */
+static inline int oct_conv_phase_count(const oct_conv_axis *x)
+{
+    return x->stride < x->in ? x->stride : x->in;
+}
+
+/* Phase a < oct_conv_phase_count; all but `pixels` and the distances is 0 when it has no taps. */
+oct_conv_phase oct_conv_phase_make(const oct_conv_axis *axis, int a);
+
 typedef struct oct_conv_dx {
     const oct_f32_kernels *f32;
     const oct_conv_geometry *g;

@@ -18,6 +18,7 @@ typedef struct pass {
     oct_quantize_line *line;
     void *user;
     float shrink;
+    oct_int8_rounding rounding;
     const bool *network; /* by node id: part of what is deployed, see mark_network */
 } pass;
 
@@ -109,7 +110,8 @@ static oct_status insert_point(const pass *p, const oct_node *n)
     bool relu = is_op(n, &oct_op_relu);
     bool unsigned_clip = is_op(n, &oct_op_clip) && ((const oct_clip_attrs *)n->attrs)->lo >= 0;
     oct_fake_quant_attrs attrs = {.sign = relu || unsigned_clip ? OCT_SIGN_UNSIGNED : OCT_SIGN_AUTO,
-                                  .shrink = p->shrink};
+                                  .shrink = p->shrink, .rounding = (int32_t)p->rounding,
+                                  .averaging = (int32_t)p->config->averaging};
     bool looks_back = relu || is_op(n, &oct_op_dropout);
     oct_value x = {n->id}, observed = looks_back ? (oct_value){n->inputs[0]} : x;
     oct_value range = oct_buffer_insert(g, x, sub_name(name, n, "range"), OCT_SHAPE(OCT_RANGE_FLOATS), 0);
@@ -118,7 +120,8 @@ static oct_status insert_point(const pass *p, const oct_node *n)
     OCT_TRY(oct_graph_status(g));
     oct_range_init(oct_graph_data(g, range, NULL), (oct_sign)attrs.sign);
     OCT_TRY(redirect_users(g, n->id, fq, fq.id));
-    report(p, n, "activation u8/s8, po2, %s", relu ? "unsigned, range before ReLU" :
+    report(p, n, p->config->profile == OCT_AFFINE ? "activation u8, affine, %s" : "activation u8/s8, po2, %s",
+           relu ? "unsigned, range before ReLU" :
            unsigned_clip ? "unsigned, range after the cap" : "sign from the range");
     return OCT_OK;
 }
@@ -163,7 +166,7 @@ static oct_status quantize_layer(const pass *p, const oct_node *layer)
     bool has_bias = layer->input_count > 2;
     oct_value x = {layer->inputs[0]}, w = {layer->inputs[1]}, b = {has_bias ? layer->inputs[2] : -1};
     oct_fake_quant_weight_attrs attrs = {.per_channel = per_channel_weights(p, layer), .has_norm = norm != NULL,
-                                         .has_bias = has_bias};
+                                         .has_bias = has_bias, .affine = p->config->profile == OCT_AFFINE};
     oct_value inputs[7] = {w, x};
     int count = 2;
     if (norm) {
@@ -191,7 +194,7 @@ static oct_status quantize_layer(const pass *p, const oct_node *layer)
         oct_value in[8] = {{layer->id}, inputs[2], inputs[3], inputs[4], inputs[5], x, wq, b};
         OCT_TRY(oct_graph_replace(g, (oct_value){norm->id}, &oct_op_batch_norm_fold, &fold, in, has_bias ? 8 : 7));
     }
-    report(p, layer, "weights s8 narrow, po2, %s", attrs.per_channel ? "per channel" : "per tensor");
+    report(p, layer, attrs.affine ? "weights s8 narrow, affine, %s" : "weights s8 narrow, po2, %s", attrs.per_channel ? "per channel" : "per tensor");
     if (norm) report(p, norm, "folded on the fly, %s", p->config->fold == OCT_FOLD_BATCH ? "batch statistics" : "running statistics");
     return OCT_OK;
 }
@@ -301,7 +304,10 @@ oct_status oct_quantize(oct_graph *g, const oct_qconfig *config, oct_quantize_li
     int32_t *order = oct_alloc(count, sizeof *order);
     bool *network = oct_alloc(count, sizeof *network);
     oct_status status = order && network ? OCT_OK : oct_out_of_memory(g->ctx, "quantize");
-    pass p = {g, config, line, user, config->shrink < 0 ? default_shrink : config->shrink, network};
+    float tails = config->averaging == OCT_AVERAGING_PACT2 ? default_shrink : 0;
+    pass p = {g, config, line, user, config->shrink < 0 ? tails : config->shrink, OCT_INT8_ROUND_SHIFT, network};
+    if (config->profile == OCT_AFFINE)
+        p.rounding = config->rounding == OCT_INT8_ROUND_SHIFT ? OCT_INT8_ROUND_FLOAT : config->rounding;
     if (status == OCT_OK) {
         memcpy(order, g->order, count * sizeof *order);
         mark_network(g, network);

@@ -67,9 +67,7 @@ static oct_status pool_forward(oct_step *step)
 {
     pool_job job;
     job_start(&job, step);
-    step->out->exponent = step->in[0]->exponent;
-    step->out->is_signed = step->in[0]->is_signed;
-    step->out->on_grid = 1;
+    oct_tensor_copy_grid(step->out, step->in[0]);
     oct_parallel_for(step->ctx->threads, step->batch, pool_image, &job);
     return OCT_OK;
 }
@@ -80,7 +78,7 @@ static void decode_image(void *arg, int64_t image, int thread)
     const oct_tensor *t = job->step->in[0];
     (void)thread;
     size_t at = (size_t)image * t->sample;
-    job->kernels.dequantize(job->decoded + at, (const uint8_t *)t->data + at, t->sample, ldexpf(1, -t->exponent),
+    job->kernels.dequantize(job->decoded + at, (const uint8_t *)t->data + at, t->sample, t->scale, t->zero_point,
                             t->is_signed);
 }
 

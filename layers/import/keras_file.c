@@ -113,21 +113,21 @@ static void list_release(text_list *list)
     oct_free(list->items);
 }
 
-/* One text of variable length. HDF5 allocates it; its bytes are in the file, so they are bounded. */
-static oct_status read_variable(const reader *r, text_list *list, hid_t attribute, hid_t type, const char *name)
+/* Texts of variable length. HDF5 allocates them; the bytes of each are in the file, which bounds it. */
+static oct_status read_variable(const reader *r, text_list *list, hid_t attribute, hid_t type, hid_t space,
+                                const char *name, size_t count)
 {
-    char *text = NULL;
-    hid_t memory = H5Tcopy(type);
+    char **texts = oct_calloc(count, sizeof *texts);
+    if (!texts) return out_of_memory(r, name);
     oct_status status = OCT_OK;
-    if (memory < 0 || H5Aread(attribute, memory, &text) < 0) {
-        status = hdf5_failed(r, name, "cannot read the attribute");
-    } else {
-        list->items[list->count] = oct_arena_strdup(&list->arena, text ? text : "");
-        if (list->items[list->count]) list->count++;
+    if (H5Aread(attribute, type, texts) < 0) status = hdf5_failed(r, name, "cannot read the attribute");
+    for (size_t i = 0; i < count && status == OCT_OK; i++) {
+        char *copy = oct_arena_strdup(&list->arena, texts[i] ? texts[i] : "");
+        if (copy) list->items[list->count++] = copy;
         else status = out_of_memory(r, name);
     }
-    if (text) H5free_memory(text);
-    if (memory >= 0) H5Tclose(memory);
+    H5Dvlen_reclaim(type, space, H5P_DEFAULT, texts);
+    oct_free(texts);
     return status;
 }
 
@@ -157,10 +157,7 @@ static oct_status read_texts(const reader *r, text_list *list, hid_t attribute, 
     if (n < 0 || H5Tget_class(type) != H5T_STRING) return bad(r, name, "expected texts");
     size_t count = (size_t)n, bytes = H5Tget_size(type), total;
     OCT_TRY(list_grow(r, list, name, count));
-    if (H5Tis_variable_str(type) > 0) {
-        if (count != 1) return bad(r, name, "a list of names: expected texts of fixed length, found variable ones");
-        return read_variable(r, list, attribute, type, name);
-    }
+    if (H5Tis_variable_str(type) > 0) return read_variable(r, list, attribute, type, space, name, count);
     if (!bytes || bytes > max_bytes || !oct_size_mul(&total, count, bytes) || total > r->file_bytes)
         return oct_fail(r->error, OCT_ERR_FORMAT, "%s: '%s': %zu texts of %zu bytes in a file of %llu", r->path, name,
                         count, bytes, (unsigned long long)r->file_bytes);
@@ -273,8 +270,8 @@ static bool storage_is_ours(dataset *d)
 static oct_status dataset_open(const reader *r, dataset *d, hid_t group, const char *path)
 {
     *d = (dataset){.id = open_object(group, path), .type = -1, .space = -1};
-    if (d->id < 0 || H5Iget_type(d->id) != H5I_DATASET)
-        return bad(r, path, "weight_names lists it, but there is no such dataset");
+    if (d->id < 0) return hdf5_failed(r, path, "weight_names lists it, but it cannot be opened");
+    if (H5Iget_type(d->id) != H5I_DATASET) return bad(r, path, "expected a dataset");
     d->type = H5Dget_type(d->id);
     d->space = H5Dget_space(d->id);
     if (d->type < 0 || d->space < 0) return hdf5_failed(r, path, "cannot open");
@@ -304,7 +301,9 @@ static oct_status read_tensor(reader *r, oct_tensors *tensors, hid_t group, cons
     if (status == OCT_OK) {
         r->budget -= d.stored;
         uint64_t most = d.stored * (d.filtered ? MAX_INFLATION : 1) / H5Tget_size(d.type);
-        status = oct_tensors_add(tensors, &tensor, name, d.rank, d.dims, most, r->error);
+        oct_error reason = {0};
+        status = oct_tensors_add(tensors, &tensor, name, d.rank, d.dims, most, &reason);
+        if (status != OCT_OK) oct_fail(r->error, status, "%s: %.700s", r->path, reason.message);
     }
     if (status == OCT_OK && tensor->count &&
         H5Dread(d.id, H5T_NATIVE_FLOAT, H5S_ALL, H5S_ALL, H5P_DEFAULT, tensor->data) < 0)

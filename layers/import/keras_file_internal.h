@@ -9,6 +9,8 @@
 #ifndef OCT_LAYERS_IMPORT_KERAS_FILE_INTERNAL_H
 #define OCT_LAYERS_IMPORT_KERAS_FILE_INTERNAL_H
 
+#include <stdbool.h>
+
 #include "layers/import/tensors.h"
 
 enum { OCT_KERAS_MAX_CONFIG = 1 << 26 }; /* bytes of model_config */

@@ -143,7 +143,8 @@ static bool is_reference(const cJSON *json)
            cJSON_IsNumber(cJSON_GetArrayItem(json, 1)) && cJSON_IsNumber(cJSON_GetArrayItem(json, 2));
 }
 
-/* Inner models that start with an input layer were called once when they were made, and Keras counts that call. */
+/* Inner models that start with an input layer were called once when they were made. Keras 2 counts that call, Keras 3 in
+ * output_layers alone. */
 static int first_call_number(const item *it)
 {
     if (!is_model(it->class_name)) return 0;
@@ -153,25 +154,26 @@ static int first_call_number(const item *it)
     return first && !strcmp(first, "InputLayer");
 }
 
-static oct_status resolve(const net *n, const cJSON *reference, int *out)
+static oct_status resolve(const net *n, const cJSON *reference, bool counts_making, int *out)
 {
     const item *it = find_item(n, cJSON_GetArrayItem(reference, 0)->valuestring);
     double number = cJSON_GetArrayItem(reference, 1)->valuedouble;
     if (!it) return fail(n, OCT_ERR_FORMAT, "there is no layer", cJSON_GetArrayItem(reference, 0)->valuestring);
     if (cJSON_GetArrayItem(reference, 2)->valuedouble != 0)
         return fail(n, OCT_ERR_UNSUPPORTED, "expected one output of the layer", it->name);
-    if (is_model(it->class_name)) number = it->count == 1 ? 0 : number - first_call_number(it);
+    if (is_model(it->class_name) && it->count == 1) number = 0;
+    else if (counts_making) number -= first_call_number(it);
     if (!(number >= 0 && number < it->count) || number != floor(number))
         return fail(n, OCT_ERR_FORMAT, "no such call of the layer", it->name);
     *out = it->first + (int)number;
     return OCT_OK;
 }
 
-static oct_status add_input(net *n, call *c, const cJSON *reference)
+static oct_status add_input(net *n, call *c, const cJSON *reference, bool counts_making)
 {
     if (c->input_count == OCT_KERAS_MAX_INPUTS)
         return fail(n, OCT_ERR_UNSUPPORTED, "more than 64 inputs of the layer", n->items[c->layer].name);
-    return resolve(n, reference, &c->inputs[c->input_count++]);
+    return resolve(n, reference, counts_making, &c->inputs[c->input_count++]);
 }
 
 /* Arguments of a call besides tensors: nothing but null, training and mask. */
@@ -189,13 +191,13 @@ static oct_status check_arguments(const net *n, const call *c, const cJSON *argu
 static oct_status read_call_2(net *n, call *c, const cJSON *json)
 {
     if (is_reference(json)) {
-        OCT_TRY(add_input(n, c, json));
+        OCT_TRY(add_input(n, c, json, true));
         return check_arguments(n, c, cJSON_GetArrayItem(json, 3));
     }
     const cJSON *reference;
     cJSON_ArrayForEach(reference, json) {
         if (!is_reference(reference)) return fail(n, OCT_ERR_FORMAT, "inbound_nodes of the layer", n->items[c->layer].name);
-        OCT_TRY(add_input(n, c, reference));
+        OCT_TRY(add_input(n, c, reference, true));
         OCT_TRY(check_arguments(n, c, cJSON_GetArrayItem(reference, 3)));
     }
     return OCT_OK;
@@ -214,7 +216,7 @@ static oct_status read_argument(net *n, call *c, const cJSON *json, int depth)
         cJSON_GetObjectItemCaseSensitive(cJSON_GetObjectItemCaseSensitive(json, "config"), "keras_history");
     if (!class_name || strcmp(class_name, "__keras_tensor__") || !is_reference(history))
         return fail(n, OCT_ERR_UNSUPPORTED, "an argument that is no tensor, of the layer", n->items[c->layer].name);
-    return add_input(n, c, history);
+    return add_input(n, c, history, false);
 }
 
 static oct_status read_call(net *n, call *c, const cJSON *json)
@@ -246,7 +248,7 @@ static oct_status read_end(const net *n, const cJSON *config, const char *key, i
             return fail(n, OCT_ERR_UNSUPPORTED, "expected a single entry in", key);
         ends = ends->child;
     }
-    return resolve(n, ends, out);
+    return resolve(n, ends, true, out);
 }
 
 /* --- building --- */

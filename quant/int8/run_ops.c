@@ -52,6 +52,16 @@ static void run_concat(const oct_int8_step *s, const oct_i8_kernels *k, uint8_t 
     }
 }
 
+static void run_join(const oct_int8_step *s, const oct_i8_kernels *k, uint8_t *out, const uint8_t *const in[], range r)
+{
+    if (s->layer.op == OCT_INT8_ADD)
+        run_add(s, k, out, in, r);
+    else if (s->layer.op == OCT_INT8_MUL)
+        run_mul(s, k, out, in, r);
+    else
+        run_concat(s, k, out, in, r);
+}
+
 /* oct_average_round of codes over `taps`, many channels: the quotient by a multiplication. With N = numerator below 2^31
  * (made positive by adding whole multiples of the divisor) and m = ceil(2^(31+b) / d), d <= 2^b, floor(N*m / 2^(31+b)) is
  * floor(N/d) (Granlund and Montgomery, 1994). */
@@ -93,6 +103,10 @@ static void run_pool_pixel(const oct_int8_step *s, const oct_i8_kernels *k, uint
         return;
     }
     k->pool_sum(sum, x, (int)rows.count, (int)cols.count, row, pixel, t->channels, t->is_signed);
+    if (s->affine.on) {
+        oct_int8_affine_average(s, out, sum, (int32_t)(rows.count * cols.count), s->out->channels);
+        return;
+    }
     average(out, sum, t->channels, (int32_t)(rows.count * cols.count), s->out->exponent - t->exponent, s->layer.out_lo,
             s->layer.out_hi);
 }
@@ -120,14 +134,13 @@ void oct_int8_step_other(const oct_int8_step *s, const oct_i8_kernels *k, uint8_
         run_lookup(s, k, out, in[0], r);
         break;
     case OCT_INT8_ADD:
-        run_add(s, k, out, in, r);
-        break;
     case OCT_INT8_MUL:
-        run_mul(s, k, out, in, r);
-        break;
     case OCT_INT8_CONCAT:
     case OCT_INT8_RESCALE:
-        run_concat(s, k, out, in, r);
+        if (s->affine.on)
+            oct_int8_affine_rows(s, k, out, in, r.first, r.count);
+        else
+            run_join(s, k, out, in, r);
         break;
     case OCT_INT8_MAX_POOL:
     case OCT_INT8_AVERAGE_POOL:

@@ -195,7 +195,8 @@ static void fill_source(oct_fold_source *src, oct_graph *g, const oct_ptq_layer 
     if (a->has_bias) src->bias = oct_graph_data(g, (oct_value){quant->inputs[quant->input_count - 1]}, NULL);
 }
 
-oct_status oct_ptq_quantized_weights(float *weights, int *exponents, const oct_ptq_net *net, const oct_ptq_layer *l)
+/* Weights, exponents and bias of the integer layer as reals; each but the weights may be NULL. */
+static oct_status fold_layer(float *weights, int *exponents, float *bias, const oct_ptq_net *net, const oct_ptq_layer *l)
 {
     oct_graph *g = net->graph;
     oct_fold_source src;
@@ -206,6 +207,7 @@ oct_status oct_ptq_quantized_weights(float *weights, int *exponents, const oct_p
     oct_status status = oct_fold_weights(&fold, &src, node_of(g, l->layer)->name, &g->ctx->error);
     for (int o = 0; status == OCT_OK && o < l->outputs; o++) {
         if (exponents) exponents[o] = fold.exponent[o];
+        if (bias) bias[o] = (float)ldexp(fold.bias[o], -(src.input_exponent + fold.exponent[o]));
         for (size_t i = 0; i < l->per_output; i++) {
             size_t k = oct_ptq_weight_index(l, o, i);
             weights[k] = ldexpf((float)fold.codes[k], -fold.exponent[o]);
@@ -215,9 +217,15 @@ oct_status oct_ptq_quantized_weights(float *weights, int *exponents, const oct_p
     return status;
 }
 
+oct_status oct_ptq_quantized_weights(float *weights, int *exponents, const oct_ptq_net *net, const oct_ptq_layer *l)
+{
+    return fold_layer(weights, exponents, NULL, net, l);
+}
+
 oct_status oct_ptq_write_weights(oct_graph *simulation, const oct_ptq_net *net, const oct_ptq_layer *l)
 {
-    return oct_ptq_quantized_weights(oct_graph_data(simulation, l->weight, NULL), NULL, net, l);
+    float *bias = l->bias.id >= 0 ? oct_graph_data(simulation, l->bias, NULL) : NULL;
+    return fold_layer(oct_graph_data(simulation, l->weight, NULL), NULL, bias, net, l);
 }
 
 /* --- ranges --- */

@@ -66,7 +66,7 @@ static inline size_t oct_ptq_weight_index(const oct_ptq_layer *l, int o, size_t 
  * exponents[outputs] may be NULL. */
 OCT_MUST_USE oct_status oct_ptq_quantized_weights(float *weights, int *exponents, const oct_ptq_net *net,
                                                   const oct_ptq_layer *layer);
-/* The same into the parameter of a simulation. */
+/* The same, and the rounded bias, into the parameters of a simulation. */
 OCT_MUST_USE oct_status oct_ptq_write_weights(oct_graph *simulation, const oct_ptq_net *net, const oct_ptq_layer *layer);
 
 /* The four floats of a point's range in `graph` (the quantized one or a copy). */

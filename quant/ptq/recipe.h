@@ -25,7 +25,13 @@ const oct_ptq_recipe *oct_ptq_recipe_find(const char *name);
 typedef struct oct_ptq_options {
     const oct_ptq_recipe *recipe;
     double percentile; /* 0 = 99.99 */
-    oct_ptq_progress progress;
+    bool equalize, absorb_biases, correct_biases;
+    uint64_t seed;
+    /* Receives "ranges" and the like before each step, and how many units of progress it has; may be NULL. */
+    void (*stage)(void *user, const char *name, int64_t total);
+    /* Receives one line about what a step found; may be NULL. */
+    void (*line)(void *user, const char *text);
+    oct_ptq_progress progress; /* its user is also the one of stage and line */
 } oct_ptq_options;
 
 /* Calibrates the quantized graph of `net` in place. */

@@ -20,10 +20,10 @@ static struct {
     const char *model, *output, *recipe, *ranges, *per_channel;
     int64_t images, test_images, batch, threads;
     double percentile;
-    bool json, quiet, overwrite;
+    bool equalize, absorb, correct, drop_caps, json, quiet, overwrite;
 } f;
 
-#define RECIPES "simple|minmax|percentile|histogram|mse|kl"
+#define RECIPES "simple|minmax|percentile|histogram|mse|kl|advanced|advanced-dw"
 
 static const arg_option options[] = {
     ARG_GROUP("Calibration:"),
@@ -34,6 +34,10 @@ static const arg_option options[] = {
     ARG_ABOVE("percentile", &f.percentile, 50, 100, "percent", "of recipe percentile, default 99.99"),
     ARG_CHOICE("per-channel", &f.per_channel, "WHICH", "weights with an exponent per channel, default as the recipe",
                "none|depthwise|all"),
+    ARG_ON("equalize", &f.equalize, "cross-layer equalization before anything else"),
+    ARG_ON("absorb-biases", &f.absorb, "with --equalize: high biases move into the next layer"),
+    ARG_ON("drop-caps", &f.drop_caps, "ReLU6 becomes ReLU (for good), so that equalization can cross it"),
+    ARG_ON("bias-correction", &f.correct, "layer by layer, after the ranges"),
     ARG_WORD("ranges", &f.ranges, "FILE", "range table; what is fixed there stays as it is"),
     ARG_COUNT("test-images", &f.test_images, 1, 1e12, "images", "to score on, default all"),
     ARG_COUNT("batch-size", &f.batch, 1, 65536, "images", "of scoring, default 128"),
@@ -128,6 +132,7 @@ static oct_status prepare(job *j)
     OCT_TRY(make_folder(j));
     OCT_TRY(data_open(&j->data, &j->c, m->channels));
     OCT_TRY(data_choose_size(&j->data, &j->c, m->height));
+    OCT_TRY(data_choose_fit(&j->data, &j->c, &m->fit, m->augment));
     OCT_TRY(data_check_classes(&j->data, &j->c, j->path, m->classes));
     OCT_TRY(data_check_images(&j->data, &j->c, j->path, m->height, m->width, m->channels));
     oct_loader *loader;
@@ -153,17 +158,32 @@ static oct_status while_calibrating(void *user, int64_t done, int64_t total)
     return cli_signal() ? OCT_END : OCT_OK;
 }
 
+static void next_stage(void *user, const char *name, int64_t total)
+{
+    (void)user;
+    progress_end();
+    progress_start(name, total, "steps", f.quiet);
+}
+
+static void calibration_line(void *user, const char *text)
+{
+    const job *j = user;
+    cli_note_line((void *)(uintptr_t)&j->c, text);
+}
+
 static oct_status run_recipe(job *j, const oct_ptq_recipe *recipe)
 {
     const oct_checkpoint *c = &j->file.checkpoint;
-    oct_ptq_options o = {.recipe = recipe, .percentile = f.percentile, .progress = {while_calibrating, j}};
+    oct_ptq_options o = {.recipe = recipe, .percentile = f.percentile, .equalize = f.equalize,
+                         .absorb_biases = f.absorb, .correct_biases = f.correct, .stage = next_stage,
+                         .line = calibration_line, .progress = {while_calibrating, j}};
     OCT_TRY(oct_graph_copy(&j->graph, c->graph));
     oct_qconfig config = OCT_QCONFIG_DEFAULT;
     config.per_channel = per_channel_of(recipe);
+    config.drop_caps = f.drop_caps;
     if (j->file.kind == OCT_MODEL_FLOAT) OCT_TRY(oct_quantize(j->graph, &config, NULL, NULL));
     OCT_TRY(oct_ptq_net_open(&j->net, j->graph, c->model.image, c->model.logits));
     if (f.ranges) OCT_TRY(oct_ptq_table_read(&j->net, f.ranges));
-    progress_start(recipe->name, oct_ptq_batches(&j->calibration.images), "batches", f.quiet);
     oct_status status = oct_ptq_apply(&j->net, &j->calibration.images, &o);
     progress_end();
     return status;
@@ -203,6 +223,7 @@ static oct_status write_files(job *j, const oct_ptq_recipe *recipe)
     char path[OCT_SESSION_PATH];
     oct_error *error = &j->c.ctx->error;
     oct_checkpoint_info info = j->file.checkpoint.info;
+    info.fit = j->data.fit;
     char *text = quantize_text(j, recipe);
     if (!text) return oct_out_of_memory(j->c.ctx, "calibrate");
     info.quantize = text;
@@ -275,6 +296,7 @@ int main(int argc, char **argv)
     if (status != CLI_GO_ON) return status;
     if (!data_given.path) return args_usage("calibrate", "--data DIR is required");
     if (!f.output) return args_usage("calibrate", "--output DIR is required");
+    if (f.absorb && !f.equalize) return args_usage("calibrate", "--absorb-biases needs --equalize");
     j.c = (cli){.program = "calibrate", .json = f.json, .quiet = f.quiet};
     j.path = path;
     status = cli_start(&j.c, f.threads);

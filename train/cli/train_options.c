@@ -30,7 +30,8 @@ static const arg_option model_options[] = {
     ARG_CHOICE("profile", &f.profile, "NAME", "default po2", "po2|affine"),
     ARG_WORD("qconfig", &f.qconfig, "FILE", "configuration per layer"),
     ARG_CHOICE("fold", &f.fold, "MODE", "batch norm while training, default batch", "batch|running|ti"),
-    ARG_CHOICE("per-channel", &f.per_channel, "WHICH", "weights with an exponent per channel, default none",
+    ARG_CHOICE("rounding", &f.rounding, "NAME", "of affine requantization, default float", "float|single|double"),
+    ARG_CHOICE("per-channel", &f.per_channel, "WHICH", "weights with a scale per channel, default none, affine all",
                "none|depthwise|all"),
     ARG_ON("quantize-output", &f.quantize_output, "8-bit scores instead of 32-bit"),
     ARG_COUNT("calibration-batches", &f.calibration_batches, 1, 1e6, "batches",
@@ -95,17 +96,19 @@ enum { DEFAULT_BATCH = 128, FLOAT_EPOCHS = 20, QAT_EPOCHS = 10 };
 
 static int check_quantization(void)
 {
-    if (f.profile && !strcmp(f.profile, "affine"))
-        return args_usage("train", "--profile affine is not available in this version; po2 is");
+    bool affine = !strcmp(f.profile, "affine");
+    if (f.rounding && !affine) return args_usage("train", "--rounding needs --profile affine");
     if (f.fold && !strcmp(f.fold, "ti"))
         return args_usage("train", "--fold ti is not available in this version; batch and running are");
     if (f.qconfig) return args_usage("train", "--qconfig is not available in this version");
-    f.config = OCT_QCONFIG_DEFAULT;
+    f.config = affine ? OCT_QCONFIG_AFFINE : OCT_QCONFIG_DEFAULT;
+    if (f.rounding) (void)oct_int8_rounding_from_name(&f.config.rounding, f.rounding);
     f.config.fold = f.fold && !strcmp(f.fold, "running") ? OCT_FOLD_RUNNING : OCT_FOLD_BATCH;
     f.config.quantize_output = f.quantize_output;
-    f.config.per_channel = !f.per_channel || !strcmp(f.per_channel, "none") ? OCT_PER_TENSOR
-                           : !strcmp(f.per_channel, "all")                  ? OCT_PER_CHANNEL_ALL
-                                                                            : OCT_PER_CHANNEL_DEPTHWISE;
+    if (!f.per_channel) f.per_channel = affine ? "all" : "none";
+    f.config.per_channel = !strcmp(f.per_channel, "none")  ? OCT_PER_TENSOR
+                           : !strcmp(f.per_channel, "all") ? OCT_PER_CHANNEL_ALL
+                                                           : OCT_PER_CHANNEL_DEPTHWISE;
     return CLI_GO_ON;
 }
 
@@ -236,6 +239,7 @@ static cJSON *options_object(const train_flags *t, int size)
     add_switch(o, "quantize", t->quantize);
     if (t->quantize) {
         add_text(o, "profile", t->profile);
+        if (t->config.profile == OCT_AFFINE) add_text(o, "rounding", oct_int8_rounding_name(t->config.rounding));
         add_text(o, "fold", t->fold ? t->fold : "batch");
         add_text(o, "per-channel", t->per_channel ? t->per_channel : "none");
         add_switch(o, "quantize-output", t->quantize_output);
@@ -281,6 +285,7 @@ char *train_quantize_text(const train_flags *t)
 {
     cJSON *o = cJSON_CreateObject();
     add_text(o, "profile", t->profile);
+    if (t->config.profile == OCT_AFFINE) add_text(o, "rounding", oct_int8_rounding_name(t->config.rounding));
     add_text(o, "fold", t->fold ? t->fold : "batch");
     add_text(o, "per_channel", t->per_channel ? t->per_channel : "none");
     cJSON_AddBoolToObject(o, "quantize_output", t->quantize_output);

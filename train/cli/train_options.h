@@ -6,6 +6,7 @@
 #define OCT_CLI_TRAIN_OPTIONS_H
 
 #include "optim/schedule.h"
+#include "quant/int8/spec.h"
 #include "quant/quantize.h"
 #include "train/cli/data.h"
 
@@ -14,7 +15,7 @@ typedef struct train_flags {
     bool quantize, quantize_output, freeze_bn, evaluate_start, resume, overwrite, nesterov,
         decay_weights_only;
     bool print_plan, print_model, new_head, json, quiet;
-    const char *profile, *qconfig, *fold, *per_channel;
+    const char *profile, *qconfig, *fold, *per_channel, *rounding;
     const char *schedule, *milestones, *augment, *jitter, *mean, *scale;
     int64_t epochs, batch, accumulate, seed, threads, calibration_batches;
     double lr, warmup, momentum, weight_decay, label_smoothing /* < 0: not given */, grad_clip, epoch_size,
