@@ -398,8 +398,11 @@ static void evaluate_damaged_or_unfitting_files_are_refused(void)
     expect_text(err, "has 4 classes, the data set");
     expect_text(err, "has 3");
     CU_ASSERT_FALSE(exists("p/last.h5"));
-    /* With --model the weights that fit are taken. */
-    EXPECT(0, TRAIN "--pretrained %s/f/last.h5 --data %s --output %s/p --epochs 1", work, folder, work);
+    /* With --model the weights are taken; the head of other classes only when that is said. */
+    EXPECT(1, TRAIN "--pretrained %s/f/last.h5 --data %s --output %s/p --epochs 1", work, folder, work);
+    expect_text(err, "head/weight");
+    expect_text(err, "--new-head");
+    EXPECT(0, TRAIN "--pretrained %s/f/last.h5 --data %s --output %s/p --epochs 1 --new-head", work, folder, work);
 }
 
 /* --- image folders --- */

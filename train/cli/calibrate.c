@@ -10,14 +10,14 @@
 #include "quant/ptq/recipe.h"
 #include "quant/ptq/table.h"
 #include "train/cli/data.h"
+#include "train/cli/load.h"
 #include "train/cli/progress.h"
 #include "train/cli/spin.h"
 #include "train/image_set.h"
-#include "train/model_file.h"
 #include "train/session.h"
 
 static struct {
-    const char *output, *recipe, *ranges, *per_channel;
+    const char *model, *output, *recipe, *ranges, *per_channel;
     int64_t images, test_images, batch, threads;
     double percentile;
     bool equalize, absorb, correct, drop_caps, json, quiet, overwrite;
@@ -27,6 +27,7 @@ static struct {
 
 static const arg_option options[] = {
     ARG_GROUP("Calibration:"),
+    LOAD_MODEL_OPTION(&f.model),
     ARG_WORD("output", &f.output, "DIR", "folder to write into, also -o DIR (required)"),
     ARG_CHOICE("recipe", &f.recipe, "NAME", "how ranges are found, default mse", RECIPES),
     ARG_COUNT("images", &f.images, 1, 1e7, "images", "to calibrate on, evenly spaced over the training images, default 512"),
@@ -125,7 +126,7 @@ static oct_status make_folder(job *j)
 static oct_status prepare(job *j)
 {
     const oct_model_file *m = &j->file;
-    OCT_TRY(oct_model_file_open(&j->file, j->path, j->c.ctx));
+    OCT_TRY(load_model_file(&j->file, &j->c, j->path, f.model));
     if (m->kind == OCT_MODEL_INT8)
         return oct_fail(&j->c.ctx->error, OCT_ERR_UNSUPPORTED, "%s is an int8 model; calibrate takes a checkpoint", j->path);
     OCT_TRY(make_folder(j));
