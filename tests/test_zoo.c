@@ -16,7 +16,7 @@
 #include "quant/verify.h"
 #include "tests/testing.h"
 
-enum { BATCH = 8, CLASSES = 5, FLOAT_STEPS = 6, INT8_STEPS = 2, VERIFIED = 2 };
+enum { BATCH = 8, CLASSES = 5, FLOAT_STEPS = 4, INT8_STEPS = 2, VERIFIED = 2 };
 
 typedef struct life {
     const char *spec;

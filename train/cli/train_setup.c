@@ -270,6 +270,9 @@ static oct_status take_model(train_run *r)
 static oct_status make_model(train_run *r)
 {
     OCT_TRY(r->start.graph && (r->resumed || !r->flags.model) ? take_model(r) : build_model(r));
+    if (r->model.task != OCT_CLASSIFY)
+        return fail(r, OCT_ERR_UNSUPPORTED,
+                    "the model is no classifier; train works on labels. oct_trainer (train/trainer.h) takes it");
     if (!r->resumed && r->flags.quantize && quantized(r))
         cli_note(&r->c, "%s is quantized already: its configuration stays", r->flags.pretrained);
     if (!r->resumed && r->flags.quantize && !quantized(r)) {
