@@ -640,9 +640,27 @@ static void bench_any_task_prints_a_result(void)
         cJSON_Delete(r);
     }
     EXPECT(2, "bench fly --model resnet8");
-    expect_text(err, "'train', 'infer' or 'peak'");
+    expect_text(err, "'train', 'infer', 'loader' or 'peak'");
     EXPECT(2, "bench train");
     EXPECT(2, "bench peak --model resnet8");
+}
+
+static void bench_loader_prints_rates(void)
+{
+    NEED_PROGRAMS();
+    char path[PATH_BYTES];
+    CU_ASSERT_TRUE_FATAL(mkdir(under(path, "set"), 0777) == 0);
+    CU_ASSERT_TRUE_FATAL(tiny_bmp_split(path, "train", 8, 2, 0));
+    EXPECT(0, "bench loader --data %s/set --size 8 --batch-size 4 --steps 9 --threads 2 --json --quiet", work);
+    cJSON *r = last_json();
+    CU_ASSERT_STRING_EQUAL(text_in(r, "task"), "bench-loader");
+    CU_ASSERT(number_in(r, "images") == 36 && number_in(r, "threads") == 2);
+    CU_ASSERT(number_in(r, "images_per_second") > 0 && number_in(r, "images_per_second_core") > 0);
+    cJSON_Delete(r);
+    EXPECT(2, "bench loader");
+    EXPECT(2, "bench loader --data %s/set --model resnet8", work);
+    EXPECT(2, "bench train --model resnet8 --data %s/set", work);
+    EXPECT(1, "bench loader --data %s/none", work);
 }
 
 /* What is counted follows from the model alone: conv2d and linear layers of ResNet-8 at 16x16. */
@@ -775,6 +793,7 @@ static const test_case cases[] = {
     {"train_full_disk_keeps_the_old_checkpoint", train_full_disk_keeps_the_old_checkpoint},
     {"train_lost_output_does_not_crash", train_lost_output_does_not_crash},
     {"bench_any_task_prints_a_result", bench_any_task_prints_a_result},
+    {"bench_loader_prints_rates", bench_loader_prints_rates},
     {"bench_train_accounts_for_work_and_memory", bench_train_accounts_for_work_and_memory},
     {"bench_layers_add_up_to_the_step", bench_layers_add_up_to_the_step},
     {"bench_peak_prints_both_peaks", bench_peak_prints_both_peaks},
