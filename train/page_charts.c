@@ -5,7 +5,7 @@
 
 #include "train/page.h"
 
-enum { WIDTH = 480, HEIGHT = 150, LEFT = 8, TOP = 8, BOTTOM = 22, BARS = 120 };
+enum { WIDTH = 480, HEIGHT = 150, LEFT = 8, TOP = 8, BOTTOM = 22, BARS = 120, ENDS = 80 /* room of the numbers at the ends of an axis */ };
 
 static void open_svg(oct_page *p, int width, int height, const char *label)
 {
@@ -72,10 +72,11 @@ void oct_page_histogram(oct_page *p, const oct_histogram *h, double lo, double h
     if (clipped) add_clip(p, &x, lo, hi);
     add_columns(p, h, &x);
     oct_page_add(p, "<path class=\"axis\" d=\"M%d %dH%d\"/>", LEFT, HEIGHT - BOTTOM, WIDTH - LEFT);
-    oct_page_add(p, "<text x=\"%d\" y=\"%d\">%.4g</text>", LEFT, HEIGHT - 6, h->seen.lo);
-    oct_page_add(p, "<text x=\"%d\" y=\"%d\" text-anchor=\"end\">%.4g</text>", WIDTH - LEFT, HEIGHT - 6, h->seen.hi);
-    if (x.lo < 0 && x.hi > 0)
-        oct_page_add(p, "<text x=\"%.1f\" y=\"%d\" text-anchor=\"middle\">0</text>", fmax(place(&x, 0), 60), HEIGHT - 6);
+    oct_page_add(p, "<text x=\"%d\" y=\"%d\">%.4g</text>", LEFT, HEIGHT - 6, x.lo);
+    oct_page_add(p, "<text x=\"%d\" y=\"%d\" text-anchor=\"end\">%.4g</text>", WIDTH - LEFT, HEIGHT - 6, x.hi);
+    double zero = x.lo < 0 && x.hi > 0 ? place(&x, 0) : 0;
+    if (zero > ENDS && zero < WIDTH - ENDS)
+        oct_page_add(p, "<text x=\"%.1f\" y=\"%d\" text-anchor=\"middle\">0</text>", zero, HEIGHT - 6);
     oct_page_add(p, "</svg>\n");
 }
 
@@ -103,8 +104,9 @@ void oct_page_bars_add(oct_page *p, const oct_page_bars *b)
         if (b->second && isfinite(b->second[i]))
             oct_page_add(p, "<rect class=\"f2\" x=\"%d\" y=\"%d\" width=\"%.1f\" height=\"4\"/>", NAMES, y + 11,
                          fmax(place(&x, b->second[i]) - NAMES, 0));
+        double end = b->second && isfinite(b->second[i]) ? fmax(v, b->second[i]) : v;
         if (isfinite(v))
-            oct_page_add(p, "<text x=\"%.1f\" y=\"%d\">%.1f %s</text>", fmax(place(&x, v), NAMES) + 6, y + 12, v, b->unit);
+            oct_page_add(p, "<text x=\"%.1f\" y=\"%d\">%.1f %s</text>", fmax(place(&x, end), NAMES) + 6, y + 12, v, b->unit);
     }
     if (!isnan(b->mark))
         oct_page_add(p, "<path class=\"mark\" d=\"M%.1f 0v%d\"/>", place(&x, b->mark), b->count * ROW + 8);
