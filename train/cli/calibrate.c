@@ -18,9 +18,9 @@
 
 static struct {
     const char *model, *output, *recipe, *ranges, *per_channel;
-    int64_t images, test_images, batch, threads;
+    int64_t images, iterations, test_images, batch, threads;
     double percentile;
-    bool equalize, absorb, correct, drop_caps, json, quiet, overwrite;
+    bool equalize, absorb, adaround, correct, drop_caps, json, quiet, overwrite;
 } f;
 
 #define RECIPES "simple|minmax|percentile|histogram|mse|kl|advanced|advanced-dw"
@@ -37,6 +37,8 @@ static const arg_option options[] = {
     ARG_ON("equalize", &f.equalize, "cross-layer equalization before anything else"),
     ARG_ON("absorb-biases", &f.absorb, "with --equalize: high biases move into the next layer"),
     ARG_ON("drop-caps", &f.drop_caps, "ReLU6 becomes ReLU (for good), so that equalization can cross it"),
+    ARG_ON("adaround", &f.adaround, "learn which weights round up, after the ranges"),
+    ARG_COUNT("iterations", &f.iterations, 1, 1e7, "iterations", "of AdaRound for each layer, default 1000"),
     ARG_ON("bias-correction", &f.correct, "layer by layer, after the ranges"),
     ARG_WORD("ranges", &f.ranges, "FILE", "range table; what is fixed there stays as it is"),
     ARG_COUNT("test-images", &f.test_images, 1, 1e12, "images", "to score on, default all"),
@@ -175,7 +177,8 @@ static oct_status run_recipe(job *j, const oct_ptq_recipe *recipe)
 {
     const oct_checkpoint *c = &j->file.checkpoint;
     oct_ptq_options o = {.recipe = recipe, .percentile = f.percentile, .equalize = f.equalize,
-                         .absorb_biases = f.absorb, .correct_biases = f.correct, .stage = next_stage,
+                         .absorb_biases = f.absorb, .adaround = f.adaround, .adaround_iterations = f.iterations,
+                         .correct_biases = f.correct, .stage = next_stage,
                          .line = calibration_line, .progress = {while_calibrating, j}};
     OCT_TRY(oct_graph_copy(&j->graph, c->graph));
     oct_qconfig config = OCT_QCONFIG_DEFAULT;
