@@ -308,6 +308,9 @@ static void check_export(const oct_qconfig *config)
         CU_ASSERT_EQUAL(r->codes_differing, 0);
         CU_ASSERT_EQUAL(r->outputs_identical, r->images);
         CU_ASSERT_TRUE(r->codes_compared > 10000);
+        CU_ASSERT_EQUAL(r->rounding_compared > 0, config->profile == OCT_AFFINE);
+        CU_ASSERT_TRUE(r->rounding_most <= 1);
+        if (config->rounding != OCT_INT8_ROUND_DOUBLE) CU_ASSERT_TRUE(r->rounding_differing * 10000 <= r->rounding_compared);
         if (r->first_tensor) printf("    %s: first difference in %s\n", oct_cpu_level_name(level), r->first_tensor);
         oct_verifier_destroy(v);
         oct_int8_close(model);
