@@ -459,7 +459,10 @@ static void load_keras_file_by_name_gives_its_own_network(void)
     CU_ASSERT(weights.kind == OCT_WEIGHTS_KERAS && r && r->item_count == 0 && r->transposed > 0);
     logits_of(ours, 10, graph, &model);
     logits_of(expected, 10, theirs, &their_model);
-    CU_ASSERT(!memcmp(ours, expected, sizeof ours));
+    float worst = 0;
+    for (int i = 0; i < 10; i++) worst = fmaxf(worst, fabsf(ours[i] - expected[i]));
+    if (!(worst < 1e-4f)) printf("    logits differ by %g\n", (double)worst);
+    CU_ASSERT(worst < 1e-4f); /* of logits up to 20; the order of the sums differs */
     oct_load_report_destroy(r);
     oct_weights_release(&weights);
     oct_graph_destroy(theirs);
