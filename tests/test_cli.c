@@ -405,6 +405,35 @@ static void evaluate_damaged_or_unfitting_files_are_refused(void)
     EXPECT(0, TRAIN "--pretrained %s/f/last.h5 --data %s --output %s/p --epochs 1 --new-head", work, folder, work);
 }
 
+static void inspect_any_file_tells_its_kind(void)
+{
+#define GOLDEN "tests/golden/import/"
+    NEED_PROGRAMS();
+    EXPECT(0, "inspect %s/f/last.h5", work);
+    expect_text(out, "float, image");
+    expect_text(out, "total: ");
+    EXPECT(0, "inspect %s/q/last.h5 --json", work);
+    expect_text(out, "\"event\":\"layer\"");
+    expect_text(out, "\"kind\":\"quantized\"");
+    EXPECT(0, "inspect %s/q/int8.h5", work);
+    expect_text(out, "int8, image");
+    EXPECT(0, "inspect " GOLDEN "typed.pth --stats");
+    expect_text(out, "PyTorch .pth, 17 tensors");
+    EXPECT(0, "inspect " GOLDEN "typed.safetensors --json");
+    expect_text(out, "{\"event\":\"tensor\",\"shape\":[2,3,2,2],\"name\":\"f32\",\"elements\":24}");
+    expect_text(out, "\"kind\":\"safetensors\",\"tensors\":12");
+    EXPECT(1, "inspect " GOLDEN "evil.pth");
+    expect_text(err, GOLDEN "evil.pth: the pickle asks for the Python object \"posix.system\"");
+    EXPECT(1, "inspect " GOLDEN "typed.pth --model resnet8");
+    expect_text(err, "no tensor of the file fits the model");
+    EXPECT(1, "inspect %s/none.pth", work);
+    expect_text(err, "No such file");
+    EXPECT(2, "evaluate " GOLDEN "typed.pth --data %s", work);
+    expect_text(err, "holds weights alone (PyTorch .pth): --model NAME");
+    EXPECT(2, "train --pretrained " GOLDEN "typed.pth --data %s --output %s/p", work, work);
+    expect_text(err, "holds weights alone (PyTorch .pth): --model NAME");
+}
+
 /* --- image folders --- */
 
 static void train_unreadable_images_are_counted_and_named(void)
@@ -785,6 +814,7 @@ static const test_case cases[] = {
     {"whole_path_gives_identical_codes", whole_path_gives_identical_codes},
     {"evaluate_changed_weight_code_exits_1", evaluate_changed_weight_code_exits_1},
     {"evaluate_damaged_or_unfitting_files_are_refused", evaluate_damaged_or_unfitting_files_are_refused},
+    {"inspect_any_file_tells_its_kind", inspect_any_file_tells_its_kind},
     {"train_unreadable_images_are_counted_and_named", train_unreadable_images_are_counted_and_named},
     {"train_way_of_resizing_is_carried_into_every_file", train_way_of_resizing_is_carried_into_every_file},
     {"train_interrupted_saves_and_exits_130", train_interrupted_saves_and_exits_130},
