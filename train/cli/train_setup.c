@@ -120,8 +120,8 @@ static oct_status read_pretrained(train_run *r, const char *path)
     char format[OCT_STATE_FORMAT_BYTES] = "";
     oct_error *error = &r->c.ctx->error;
     oct_status status = oct_state_probe(format, path, NULL);
-    if (status == OCT_OK && strcmp(format, OCT_STATE_FORMAT) && oct_keras_probe(path) != OCT_KERAS_NONE)
-        return read_foreign(r, path);
+    bool other = status == OCT_ERR_FORMAT || (status == OCT_OK && strcmp(format, OCT_STATE_FORMAT));
+    if (other && oct_checkpoint_is_foreign(path)) return read_foreign(r, path);
     if (status == OCT_ERR_FORMAT || (status == OCT_OK && strcmp(format, OCT_STATE_FORMAT)))
         return oct_fail(error, OCT_ERR_FORMAT,
                         "%s is no checkpoint: --pretrained takes a last.h5 or best.h5 of train, not an exported int8 model "
