@@ -122,8 +122,8 @@ static oct_status check_params(const oct_qparams *p, const oct_shape *shape, int
                             "quantized tensor: scale %d: expected a number above 0 with an inverse, found %g", i,
                             (double)scale);
         if (zero < lo || zero > hi)
-            return oct_fail(error, OCT_ERR_ARGUMENT, "quantized tensor: zero point %d: expected %d..%d, found %d", i, lo,
-                            hi, zero);
+            return oct_fail(error, OCT_ERR_ARGUMENT, "quantized tensor: zero point %d: expected %d..%d, found %d", i,
+                            lo, hi, zero);
     }
     return OCT_OK;
 }
@@ -139,8 +139,8 @@ static oct_status count_elements(size_t *count, const oct_shape *shape, oct_erro
     bool fits = true;
     for (int i = 0; i < shape->rank; i++) {
         if (shape->dim[i] < 0)
-            return oct_fail(error, OCT_ERR_ARGUMENT, "quantized tensor: dimension %d: expected at least 0, found %d", i,
-                            shape->dim[i]);
+            return oct_fail(error, OCT_ERR_ARGUMENT, "quantized tensor: dimension %d: expected at least 0, found %d",
+                            i, shape->dim[i]);
         fits = fits && oct_size_mul(count, *count, (size_t)shape->dim[i]);
     }
     if (fits && *count <= INT32_MAX) return OCT_OK;
@@ -159,7 +159,8 @@ oct_status oct_qtensor_make(oct_qtensor **out, const oct_shape *shape, const oct
     oct_qtensor *t = oct_calloc(1, sizeof *t);
     if (!t) return oct_fail(error, OCT_ERR_MEMORY, "out of memory: quantized tensor");
     size_t n = (size_t)params->count;
-    *t = (oct_qtensor){.shape = *shape, .format = *format, .count = count, .lo = lo, .hi = hi, .param_count = params->count};
+    *t = (oct_qtensor){
+        .shape = *shape, .format = *format, .count = count, .lo = lo, .hi = hi, .param_count = params->count};
     t->axis = params->count == 1 ? -1 : params->axis;
     t->inner = 1;
     for (int i = t->axis + 1; t->axis >= 0 && i < shape->rank; i++) t->inner *= (size_t)shape->dim[i];
@@ -271,8 +272,8 @@ oct_status oct_qtensor_quantize(oct_qtensor **out, const float *values, const oc
 static oct_status check_code(const oct_qtensor *t, size_t position, int32_t code, oct_error *error)
 {
     if (code >= t->lo && code <= t->hi) return OCT_OK;
-    return oct_fail(error, OCT_ERR_ARGUMENT, "quantized tensor: code of element %zu: expected %d..%d, found %d", position,
-                    t->lo, t->hi, code);
+    return oct_fail(error, OCT_ERR_ARGUMENT, "quantized tensor: code of element %zu: expected %d..%d, found %d",
+                    position, t->lo, t->hi, code);
 }
 
 oct_status oct_qtensor_from_codes(oct_qtensor **out, const int32_t *codes, const oct_shape *shape,

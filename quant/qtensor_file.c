@@ -130,7 +130,8 @@ oct_status oct_qtensor_save(const oct_qtensor *tensor, const char *path, oct_err
     oct_hdf5_silence_push(&silence);
     qfile f = {create_file(temporary), path, error};
     oct_status status = f.file < 0 ? hdf5_error(&f, OCT_ERR_IO, "the file", "create") : put_tensor(&f, tensor);
-    if (f.file >= 0 && H5Fclose(f.file) < 0 && status == OCT_OK) status = hdf5_error(&f, OCT_ERR_IO, "the file", "close");
+    if (f.file >= 0 && H5Fclose(f.file) < 0 && status == OCT_OK)
+        status = hdf5_error(&f, OCT_ERR_IO, "the file", "close");
     oct_hdf5_silence_pop(&silence);
     if (status == OCT_OK)
         status = oct_file_commit(temporary, path, error);
@@ -143,8 +144,8 @@ oct_status oct_qtensor_save(const oct_qtensor *tensor, const char *path, oct_err
 /* --- reading --- */
 
 /* An attribute of exactly this type with 1..most values; *count of them into `data`. */
-static oct_status get_attribute(const qfile *f, const char *name, hid_t in_file, hid_t memory, hssize_t most, int *count,
-                                void *data)
+static oct_status get_attribute(const qfile *f, const char *name, hid_t in_file, hid_t memory, hssize_t most,
+                                int *count, void *data)
 {
     hid_t at = H5Aexists(f->file, name) > 0 ? H5Aopen(f->file, name, H5P_DEFAULT) : -1;
     if (at < 0) return bad(f, name, "is missing: expected an attribute");
@@ -201,8 +202,8 @@ static const char *rounding_name(int i)
     return oct_qrounding_name((oct_qrounding)i);
 }
 
-/* Opens a one-dimensional dataset that holds all its numbers plainly in this file. *count: in, what is expected, or -1 for
- * at most 2^31 - 1; out, what there is. */
+/* Opens a one-dimensional dataset that holds all its numbers plainly in this file. *count: in, what is expected, or
+ * -1 for at most 2^31 - 1; out, what there is. */
 static oct_status open_dataset(const qfile *f, hid_t *set, const char *name, hid_t in_file, hssize_t *count)
 {
     H5L_info_t link;
@@ -251,7 +252,8 @@ static oct_status read_head(const qfile *f, oct_shape *shape, oct_qformat *forma
     if (strcmp(text, format_name)) return bad(f, "format", "is not \"octet-qtensor\"");
     OCT_TRY(get_int(f, "version", &version));
     if (version != VERSION)
-        return oct_fail(f->error, OCT_ERR_UNSUPPORTED, "%s: version %d, this build reads %d", f->path, version, VERSION);
+        return oct_fail(f->error, OCT_ERR_UNSUPPORTED, "%s: version %d, this build reads %d", f->path, version,
+                        VERSION);
     OCT_TRY(get_choice(f, "type", type_name, &type));
     OCT_TRY(get_choice(f, "range", range_name, &range));
     OCT_TRY(get_choice(f, "rounding", rounding_name, &rounding));
@@ -292,8 +294,8 @@ static oct_status check_codes(const qfile *f, const oct_qtensor *t)
     for (size_t i = 0; i < t->count; i++) {
         OCT_TRY(oct_qtensor_code(t, i, &code, f->error));
         if (code < t->lo || code > t->hi)
-            return oct_fail(f->error, OCT_ERR_FORMAT, "%s: code of element %zu: expected %d..%d, found %d", f->path, i,
-                            t->lo, t->hi, code);
+            return oct_fail(f->error, OCT_ERR_FORMAT, "%s: code of element %zu: expected %d..%d, found %d", f->path,
+                            i, t->lo, t->hi, code);
     }
     if (t->format.type == OCT_QTYPE_S4 && t->count % 2 && ((const uint8_t *)t->data)[t->count / 2] & 15)
         return bad(f, "codes", "has a half byte behind the last code that is not 0");
@@ -347,8 +349,8 @@ oct_status oct_qtensor_load(oct_qtensor **out, const char *path, oct_error *erro
     fclose(probe);
     oct_hdf5_silence_push(&silence);
     qfile f = {H5Fopen(path, H5F_ACC_RDONLY, H5P_DEFAULT), path, error};
-    oct_status status = f.file < 0 ? hdf5_error(&f, OCT_ERR_FORMAT, "the file", "open")
-                                   : read_tensor(&f, out, &scales, &zero_points);
+    oct_status status =
+        f.file < 0 ? hdf5_error(&f, OCT_ERR_FORMAT, "the file", "open") : read_tensor(&f, out, &scales, &zero_points);
     if (f.file >= 0) H5Fclose(f.file);
     oct_hdf5_silence_pop(&silence);
     oct_free(scales);

@@ -23,7 +23,8 @@ static oct_qtensor *quantize(const float *x, oct_shape shape, oct_qformat format
 {
     oct_qtensor *t;
     oct_error error = {0};
-    CU_ASSERT_TRUE_FATAL(test_is_ok(&error, oct_qtensor_quantize(&t, x, &shape, &format, &params, &error), "quantize"));
+    CU_ASSERT_TRUE_FATAL(
+        test_is_ok(&error, oct_qtensor_quantize(&t, x, &shape, &format, &params, &error), "quantize"));
     return t;
 }
 
@@ -222,7 +223,8 @@ static void create_bad_arguments_are_refused_with_reasons(void)
     oct_qtensor *t;
     for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
         oct_error error = {0};
-        CU_ASSERT_EQUAL(oct_qtensor_quantize(&t, x, &bad[i].shape, &bad[i].format, &bad[i].params, &error), bad[i].status);
+        CU_ASSERT_EQUAL(oct_qtensor_quantize(&t, x, &bad[i].shape, &bad[i].format, &bad[i].params, &error),
+                        bad[i].status);
         CU_ASSERT_PTR_NULL(t);
         CU_ASSERT_PTR_NOT_NULL(strstr(error.message, bad[i].reason));
     }
@@ -256,7 +258,8 @@ static void quantize_is_the_arithmetic_of_profile_po2(void)
     static float x[N];
     static int32_t codes[N];
     oct_rng rng = oct_rng_start(1, OCT_RNG_SYNTHETIC, 0, 0);
-    for (int i = 0; i < N; i++) x[i] = i % 2 ? (float)((int)oct_rng_below(&rng, 800) - 400) / 64 : 3 * oct_rng_normal(&rng);
+    for (int i = 0; i < N; i++)
+        x[i] = i % 2 ? (float)((int)oct_rng_below(&rng, 800) - 400) / 64 : 3 * oct_rng_normal(&rng);
     static const float scale = 0x1p-5f;
     oct_qparams params = {.scales = &scale, .count = 1};
     oct_qtensor *t = quantize(x, OCT_SHAPE(N), (oct_qformat){OCT_QTYPE_U8, OCT_QRANGE_FULL, OCT_QROUND_UP}, params);
@@ -303,8 +306,9 @@ static void params_of_range_match_the_sources(void)
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         float scale = 0;
         int32_t zero = -1;
-        CU_ASSERT_EQUAL(oct_qparams_of_range(&scale, &zero, cases[i].lo, cases[i].hi, cases[i].scheme, cases[i].format, NULL),
-                        OCT_OK);
+        CU_ASSERT_EQUAL(
+            oct_qparams_of_range(&scale, &zero, cases[i].lo, cases[i].hi, cases[i].scheme, cases[i].format, NULL),
+            OCT_OK);
         bool same = fabs((double)scale / cases[i].scale - 1) < 1e-6 && zero == cases[i].zero;
         CU_ASSERT_TRUE(same);
         if (!same) printf("    case %zu: scale %.9g, zero %d\n", i, (double)scale, zero);
@@ -430,23 +434,59 @@ static void set_first(hid_t file, const char *name, hid_t memory, const void *va
     H5Dclose(set);
 }
 
-static void damage_version(hid_t f) { set_int(f, "version", 2); }
-static void damage_format(hid_t f) { set_text(f, "format", "octet-state"); }
-static void damage_type(hid_t f) { set_text(f, "type", "s5"); }
-static void damage_other_type(hid_t f) { set_text(f, "type", "s16"); }
-static void damage_axis(hid_t f) { set_int(f, "axis", -1); }
-static void damage_axis_out(hid_t f) { set_int(f, "axis", 3); }
-static void damage_shape(hid_t f) { set_shape(f, 2, 2, 4); }
-static void damage_shape_negative(hid_t f) { set_shape(f, 2, -2, 3); }
-static void damage_shape_huge(hid_t f) { set_shape(f, 1 << 30, 1 << 30, 3); }
-static void damage_missing(hid_t f) { H5Ldelete(f, "codes", H5P_DEFAULT); }
+static void damage_version(hid_t f)
+{
+    set_int(f, "version", 2);
+}
+static void damage_format(hid_t f)
+{
+    set_text(f, "format", "octet-state");
+}
+static void damage_type(hid_t f)
+{
+    set_text(f, "type", "s5");
+}
+static void damage_other_type(hid_t f)
+{
+    set_text(f, "type", "s16");
+}
+static void damage_axis(hid_t f)
+{
+    set_int(f, "axis", -1);
+}
+static void damage_axis_out(hid_t f)
+{
+    set_int(f, "axis", 3);
+}
+static void damage_shape(hid_t f)
+{
+    set_shape(f, 2, 2, 4);
+}
+static void damage_shape_negative(hid_t f)
+{
+    set_shape(f, 2, -2, 3);
+}
+static void damage_shape_huge(hid_t f)
+{
+    set_shape(f, 1 << 30, 1 << 30, 3);
+}
+static void damage_missing(hid_t f)
+{
+    H5Ldelete(f, "codes", H5P_DEFAULT);
+}
 static void damage_link(hid_t f)
 {
     H5Ldelete(f, "codes", H5P_DEFAULT);
     H5Lcreate_external("other.h5", "codes", f, "codes", H5P_DEFAULT, H5P_DEFAULT);
 }
-static void damage_scale(hid_t f) { set_first(f, "scales", H5T_NATIVE_FLOAT, (float[]){1, NAN, 1}); }
-static void damage_zero(hid_t f) { set_first(f, "zero_points", H5T_NATIVE_INT32, (int32_t[]){0, 0, 64}); }
+static void damage_scale(hid_t f)
+{
+    set_first(f, "scales", H5T_NATIVE_FLOAT, (float[]){1, NAN, 1});
+}
+static void damage_zero(hid_t f)
+{
+    set_first(f, "zero_points", H5T_NATIVE_INT32, (int32_t[]){0, 0, 64});
+}
 static void damage_code(hid_t f)
 {
     int8_t codes[12] = {[7] = 64};
@@ -514,7 +554,10 @@ static void load_truncated_anywhere_is_refused(void)
     oct_qtensor_destroy(t);
 }
 
-#define CASE(f) {#f, f}
+#define CASE(f)                                                                                                      \
+    {                                                                                                                \
+#f, f                                                                                                        \
+    }
 static const test_case cases[] = {
     CASE(quantize_per_tensor_gives_the_tutorials_values),
     CASE(quantize_per_channel_gives_the_tutorials_values),
