@@ -484,8 +484,10 @@ static void train_way_of_resizing_is_carried_into_every_file(void)
         fprintf(list, "%02d.bmp kind-%d\n", i, i % 3);
     }
     fclose(list);
-    EXPECT(0, TRAIN "--data %s/set --output %s/q --epochs 1 --quantize --resize 12 --interpolation bicubic --jitter 0.2 "
-                    "--subset even --augment imagenet", work, work);
+    EXPECT(0,
+           TRAIN "--data %s/set --output %s/q --epochs 1 --quantize --resize 12 --interpolation bicubic --jitter 0.2 "
+                 "--subset even --augment imagenet",
+           work, work);
     static const char *const files[] = {"last.h5", "int8.h5"}, *const flags[] = {"", "--resize 12", "--resize 8"};
     double loss[2][3];
     for (int i = 0; i < 2; i++)
