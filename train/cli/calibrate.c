@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause
- * bin/calibrate: post-training quantization of a checkpoint: quantized.h5, int8.h5, ranges.json. */
+ * bin/calibrate: post-training quantization of a checkpoint: quantized.h5, int8.h5, ranges.json,
+ * report.html. */
 #include <cjson/cJSON.h>
 #include <errno.h>
 #include <inttypes.h>
@@ -14,6 +15,7 @@
 #include "train/cli/spin.h"
 #include "train/image_set.h"
 #include "train/model_file.h"
+#include "train/report_page.h"
 #include "train/session.h"
 
 static struct {
@@ -53,7 +55,8 @@ static const arg_option options[] = {
 static const arg_spec spec = {
     .program = "calibrate",
     .usage = "calibrate CKPT --data DIR --output DIR [--recipe NAME] [options]",
-    .about = "Quantizes a trained checkpoint without training: writes quantized.h5, int8.h5 and ranges.json.",
+    .about = "Quantizes a trained checkpoint without training: writes quantized.h5, int8.h5, ranges.json and\n"
+             "report.html.",
     .tables = {options, data_options},
     .min_positional = 1,
     .max_positional = 1,
@@ -360,6 +363,32 @@ static void print_result(job *j)
     cli_emit(c, r);
 }
 
+/* report.html: against the checkpoint in float, with its training curves. */
+static oct_status write_page(job *j)
+{
+    char path[OCT_SESSION_PATH], metrics[OCT_SESSION_PATH], name[96];
+    const char *slash = strrchr(j->path, '/');
+    oct_report_fact facts[] = {{.name = "recipe"}, {.name = "top-1 float"}, {.name = "top-1 int8"}};
+    oct_loader *loader = NULL;
+    oct_graph *base;
+    snprintf(metrics, sizeof metrics, "%.*smetrics.jsonl", slash ? (int)(slash - j->path) + 1 : 0, j->path);
+    snprintf(facts[0].value, sizeof facts[0].value, "%.63s", attempt_name(name, &j->best.how));
+    snprintf(facts[1].value, sizeof facts[1].value, "%.2f %%", oct_score_top1(&j->base));
+    snprintf(facts[2].value, sizeof facts[2].value, "%.2f %%", oct_score_top1(&j->best.int8));
+    oct_report report = {.title = f.output, .facts = facts, .fact_count = 3, .metrics = metrics};
+    OCT_TRY(oct_session_file(path, f.output, "report.html", &j->c.ctx->error));
+    OCT_TRY(oct_graph_copy(&base, j->file.checkpoint.graph));
+    oct_status status = oct_dequantize_graph(base);
+    if (status == OCT_OK)
+        status = data_evaluation_loader(&loader, &j->data, &j->c, data_test_split(&j->data), (int)f.batch, j->file.augment,
+                                        OCT_REPORT_IMAGES);
+    if (status == OCT_OK)
+        status = oct_report_model(path, &report, j->best.graph, &j->file.checkpoint.model, base, loader);
+    oct_loader_destroy(loader);
+    oct_graph_destroy(base);
+    return status;
+}
+
 static oct_status run(job *j)
 {
     OCT_TRY(prepare(j));
@@ -372,6 +401,7 @@ static oct_status run(job *j)
     }
     OCT_TRY(score_graph(j, j->best.graph, "fake quantization", &j->fake));
     OCT_TRY(write_files(j));
+    OCT_TRY(write_page(j));
     print_result(j);
     return OCT_OK;
 }
