@@ -22,4 +22,12 @@ typedef struct oct_report {
 
 OCT_MUST_USE oct_status oct_report_write(const char *path, const oct_report *report, oct_error *error);
 
+/* Images that oct_report_model compares on. */
+enum { OCT_REPORT_IMAGES = 500 };
+/* The same for a model: with a quantized graph and a loader (an evaluation loader of the model's images; NULL = none) the
+ * layers are analysed first, against `base`, or against the graph's own parameters in float when it is NULL. Replaces
+ * report->analysis. */
+OCT_MUST_USE oct_status oct_report_model(const char *path, oct_report *report, oct_graph *graph, const oct_model *model,
+                                         oct_graph *base, oct_loader *loader);
+
 #endif
