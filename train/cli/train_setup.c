@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "autograd/base/memory.h"
+#include "layers/import/onnx.h"
 #include "train/cli/load.h"
 
 static bool quantized(const train_run *r)
