@@ -116,6 +116,7 @@ typedef struct oct_step {
     bool lazy_out;                    /* exec->lazy: leave out as an affine of in[0], whose memory it shares */
     bool lazy_d_in;                   /* exec->lazy: leave d_in[0] as d_in[0]->gradient; its data is d_out's */
     void *saved;                      /* bytes asked for by saved_bytes: forward writes, backward reads */
+    void *prepared;                   /* bytes asked for by prepared_bytes: prepare writes, forward reads */
     void *scratch;                    /* bytes asked for by scratch_bytes: contents undefined at entry */
 } oct_step;
 
@@ -127,6 +128,9 @@ typedef struct oct_exec {
     const char *name; /* printed by --print-plan: "conv2d", "bn+relu" */
     /* Fails only for what could not be known before: non-finite data. `run->mode` decides what is kept. */
     oct_status (*forward)(oct_step *step);
+    /* Writes step->prepared from parameters and buffers alone; called before forward, once while the plan is held
+     * (oct_plan_hold). Has the scratch of forward. NULL = nothing to prepare. */
+    oct_status (*prepare)(oct_step *step);
     /* Called in reverse order with d_out complete. Writes (or adds to) every d_in[i] that is not NULL. NULL = the op
      * has no gradient. */
     oct_status (*backward)(oct_step *step);
@@ -150,6 +154,7 @@ typedef struct oct_exec {
     bool wants_sums;
     /* Bytes for a batch; NULL = 0. threads is what oct_parallel_for will use. */
     size_t (*saved_bytes)(const oct_graph *graph, const struct oct_unit *unit, int batch, int threads);
+    size_t (*prepared_bytes)(const oct_graph *graph, const struct oct_unit *unit);
     size_t (*scratch_bytes)(const oct_graph *graph, const struct oct_unit *unit, int batch, int threads, bool backward);
 } oct_exec;
 

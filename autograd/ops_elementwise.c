@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause
- * relu, clip, add, mul, dropout: one output element from the input elements at the same place.
+ * relu, clip, add, sub, mul, dropout: one output element from the input elements at the same place.
  */
 #include "autograd/ops_internal.h"
 
@@ -225,6 +225,82 @@ const oct_op oct_op_add = {
              .inplace = true,
              .inplace_backward = true},
     .reference = {.forward = add_reference_forward, .backward = add_reference_backward},
+};
+
+static void sub_item(void *arg, int64_t item, int thread)
+{
+    (void)thread;
+    const operands_job *job = (const operands_job *)arg;
+    const oct_step *step = job->step;
+    size_t at = (size_t)item * OCT_FLAT_ITEM, n = oct_flat_count(job->n, item);
+    float *y = (float *)step->out->data + at;
+    const float *a = in_data(step, 0) + at, *b = in_data(step, 1) + at;
+    for (size_t e = 0; e < n; e++) y[e] = a[e] - b[e];
+}
+
+static oct_status sub_forward(oct_step *step)
+{
+    operands_job job = {step, oct_node_elements(step->node, step->batch)};
+    oct_parallel_for(step->ctx->threads, oct_flat_items(job.n), sub_item, &job);
+    return OCT_OK;
+}
+
+/* The second operand first: the gradient of the first may lie in d_out's own memory. */
+static void sub_backward_item(void *arg, int64_t item, int thread)
+{
+    (void)thread;
+    const operands_job *job = (const operands_job *)arg;
+    const oct_step *step = job->step;
+    size_t at = (size_t)item * OCT_FLAT_ITEM, n = oct_flat_count(job->n, item);
+    const float *dy = (const float *)step->d_out->data + at;
+    float *d_b = step->d_in[1] ? (float *)step->d_in[1]->data + at : NULL;
+    bool same = step->node->inputs[0] == step->node->inputs[1]; /* x - x: then the first one overwrites or adds */
+    if (!same) {
+        for (size_t e = 0; d_b && e < n; e++) d_b[e] = step->accumulate[1] ? d_b[e] - dy[e] : -dy[e];
+    }
+    if (step->d_in[0])
+        oct_copy_or_add(step->f32, (float *)step->d_in[0]->data + at, dy, n, step->accumulate[0]);
+    if (same) {
+        for (size_t e = 0; d_b && e < n; e++) d_b[e] -= dy[e];
+    }
+}
+
+static oct_status sub_backward(oct_step *step)
+{
+    operands_job job = {step, oct_node_elements(step->node, step->batch)};
+    oct_parallel_for(step->ctx->threads, oct_flat_items(job.n), sub_backward_item, &job);
+    return OCT_OK;
+}
+
+static oct_status sub_reference_forward(oct_ref *ref)
+{
+    size_t n = oct_node_elements(ref->node, ref->batch);
+    for (size_t e = 0; e < n; e++) ref->out[e] = ref->in[0][e] - ref->in[1][e];
+    return OCT_OK;
+}
+
+static oct_status sub_reference_backward(oct_ref *ref)
+{
+    size_t n = oct_node_elements(ref->node, ref->batch);
+    for (size_t e = 0; e < n; e++) {
+        if (ref->d_in[0]) ref->d_in[0][e] += ref->d_out[e];
+        if (ref->d_in[1]) ref->d_in[1][e] -= ref->d_out[e];
+    }
+    return OCT_OK;
+}
+
+const oct_op oct_op_sub = {
+    .name = "sub",
+    .equation = "y = a - b",
+    .min_inputs = 2,
+    .max_inputs = 2,
+    .infer = same_shapes_infer,
+    .exec = {.name = "sub",
+             .forward = sub_forward,
+             .backward = sub_backward,
+             .inplace = true,
+             .inplace_backward = true},
+    .reference = {.forward = sub_reference_forward, .backward = sub_reference_backward},
 };
 
 static void mul_item(void *arg, int64_t item, int thread)

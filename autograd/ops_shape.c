@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause
- * concat, flatten, and normalize, the model's preprocessing: ops that move or prepare data.
+ * concat, flatten, reshape, and normalize, the model's preprocessing: ops that move or prepare data.
  */
 #include "autograd/ops_internal.h"
 
@@ -159,6 +159,51 @@ const oct_op oct_op_flatten = {
     .max_inputs = 1,
     .infer = flatten_infer,
     .exec = {.name = "flatten", .backward = flatten_backward, .inplace_backward = true, .view = true},
+    .reference = {.forward = flatten_reference_forward,
+                  .backward = flatten_reference_backward,
+                  .keeps_grid = true},
+};
+
+/* --- reshape --- */
+
+static oct_status reshape_infer(const oct_graph *graph, oct_node *node)
+{
+    const oct_reshape_attrs *a = (const oct_reshape_attrs *)node->attrs;
+    OCT_TRY(oct_rule_float(graph, node, 0, "x"));
+    const oct_shape *x = &oct_node_input(graph, node, 0)->shape;
+    if (x->rank < 1 || x->dim[0] != OCT_BATCH)
+        OCT_TRY(oct_rule_rank(graph, node, 0, "x", OCT_MAX_RANK, "[N,...]"));
+    if (a->rank < 1 || a->rank > OCT_MAX_RANK - 1)
+        return oct_rule_fail(graph, node, OCT_ERR_ARGUMENT, "rank is %d, expected 1..%d", a->rank, OCT_MAX_RANK - 1);
+    oct_shape shape = {.rank = a->rank + 1, .dim = {OCT_BATCH}};
+    for (int i = 0; i < OCT_MAX_RANK - 1; i++) {
+        if (i >= a->rank ? a->dim[i] != 0 : a->dim[i] < 1)
+            return oct_rule_fail(graph, node, OCT_ERR_ARGUMENT, "dimension %d is %d", i, a->dim[i]);
+        if (i < a->rank) shape.dim[i + 1] = a->dim[i];
+    }
+    if (oct_shape_sample(&shape) != oct_shape_sample(x)) {
+        char from[OCT_SHAPE_TEXT], to[OCT_SHAPE_TEXT];
+        return oct_rule_fail(graph, node, OCT_ERR_SHAPE, "x has shape %s, which does not fill %s",
+                             oct_shape_text(from, x), oct_shape_text(to, &shape));
+    }
+    return oct_rule_output(graph, node, shape);
+}
+
+static const oct_attr reshape_attrs[] = {
+    {"rank", OCT_ATTR_INT, offsetof(oct_reshape_attrs, rank), 1},
+    {"dim", OCT_ATTR_INT, offsetof(oct_reshape_attrs, dim), 3},
+};
+
+const oct_op oct_op_reshape = {
+    .name = "reshape",
+    .equation = "y = x as [N, dims]",
+    .attr_bytes = sizeof(oct_reshape_attrs),
+    .attrs = reshape_attrs,
+    .attr_count = sizeof reshape_attrs / sizeof reshape_attrs[0],
+    .min_inputs = 1,
+    .max_inputs = 1,
+    .infer = reshape_infer,
+    .exec = {.name = "reshape", .backward = flatten_backward, .inplace_backward = true, .view = true},
     .reference = {.forward = flatten_reference_forward,
                   .backward = flatten_reference_backward,
                   .keeps_grid = true},

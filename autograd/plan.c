@@ -175,6 +175,12 @@ void oct_plan_bind(oct_plan *plan, oct_value input, const void *data)
     if (n && n->kind == OCT_NODE_INPUT) plan->leaves[n->id].data = (void *)(uintptr_t)data;
 }
 
+void oct_plan_hold(oct_plan *plan, bool held)
+{
+    plan->held = held;
+    for (int i = 0; i < plan->unit_count; i++) plan->units[i].is_prepared = false;
+}
+
 typedef struct decode_job {
     const oct_tensor *codes;
     float *out;
@@ -211,6 +217,10 @@ static oct_status run_forward(oct_plan *plan, oct_planned *u, int batch)
     s->scratch = u->memory.scratch_forward < 0
                      ? NULL
                      : plan->arena + plan->blocks[u->memory.scratch_forward].offset;
+    if (u->unit.exec->prepare && !u->is_prepared) {
+        OCT_TRY(u->unit.exec->prepare(s));
+        u->is_prepared = plan->held;
+    }
     if (u->unit.exec->view) {
         oct_tensor_copy_grid(&u->out, s->in[0]);
         if (!u->view_shared) {

@@ -217,9 +217,83 @@ oct_value oct_relu6(oct_graph *g, const char *name, oct_value x)
     return oct_clip(g, name, x, 0, 6);
 }
 
+oct_value oct_unary_layer(oct_graph *g, const char *name, oct_unary function, oct_value x, float parameter)
+{
+    if (g->failed) return invalid;
+    if ((unsigned)function >= OCT_UNARY_COUNT)
+        return oct_graph_fail(g, OCT_ERR_ARGUMENT, "'%s': unknown function %d", name, (int)function);
+    const oct_op *op = &oct_unary_ops[function];
+    return append_1(g, op, name, op->attr_bytes ? &(oct_unary_attrs){parameter} : NULL, x);
+}
+
+oct_value oct_leaky_relu(oct_graph *g, const char *name, oct_value x, float slope)
+{
+    return oct_unary_layer(g, name, OCT_UNARY_LEAKY_RELU, x, slope);
+}
+
+oct_value oct_prelu(oct_graph *g, const char *name, oct_value x)
+{
+    const oct_node *in = input_node(g, "prelu", name, x, 0);
+    if (!in) return invalid;
+    if (in->shape.rank < 2)
+        return oct_graph_fail(g, OCT_ERR_SHAPE, "prelu '%s': expected an input with channels", name);
+    oct_value slope = new_parameter(g, name, "slope", OCT_SHAPE(in->shape.dim[in->shape.rank - 1]),
+                                    (oct_init){OCT_INIT_ZERO, 0});
+    if (g->failed) return invalid;
+    size_t count;
+    float *data = oct_graph_data(g, slope, &count);
+    for (size_t i = 0; i < count; i++) data[i] = 0.25f;
+    return append_2(g, &oct_op_prelu, name, NULL, x, slope);
+}
+
+oct_value oct_sigmoid(oct_graph *g, const char *name, oct_value x)
+{
+    return oct_unary_layer(g, name, OCT_UNARY_SIGMOID, x, 0);
+}
+
+oct_value oct_tanh(oct_graph *g, const char *name, oct_value x)
+{
+    return oct_unary_layer(g, name, OCT_UNARY_TANH, x, 0);
+}
+
+oct_value oct_hard_sigmoid(oct_graph *g, const char *name, oct_value x)
+{
+    return oct_unary_layer(g, name, OCT_UNARY_HARD_SIGMOID, x, 0);
+}
+
+oct_value oct_hard_swish(oct_graph *g, const char *name, oct_value x)
+{
+    return oct_unary_layer(g, name, OCT_UNARY_HARD_SWISH, x, 0);
+}
+
+oct_value oct_silu(oct_graph *g, const char *name, oct_value x)
+{
+    return oct_unary_layer(g, name, OCT_UNARY_SILU, x, 0);
+}
+
+oct_value oct_gelu(oct_graph *g, const char *name, oct_value x)
+{
+    return oct_unary_layer(g, name, OCT_UNARY_GELU, x, 0);
+}
+
+oct_value oct_add_scalar(oct_graph *g, const char *name, oct_value x, float value)
+{
+    return oct_unary_layer(g, name, OCT_UNARY_ADD_SCALAR, x, value);
+}
+
+oct_value oct_mul_scalar(oct_graph *g, const char *name, oct_value x, float factor)
+{
+    return oct_unary_layer(g, name, OCT_UNARY_MUL_SCALAR, x, factor);
+}
+
 oct_value oct_add(oct_graph *g, const char *name, oct_value a, oct_value b)
 {
     return append_2(g, &oct_op_add, name, NULL, a, b);
+}
+
+oct_value oct_sub(oct_graph *g, const char *name, oct_value a, oct_value b)
+{
+    return append_2(g, &oct_op_sub, name, NULL, a, b);
 }
 
 oct_value oct_mul(oct_graph *g, const char *name, oct_value a, oct_value b)
@@ -265,6 +339,52 @@ oct_value oct_global_average_pool(oct_graph *g, const char *name, oct_value x)
 oct_value oct_flatten(oct_graph *g, const char *name, oct_value x)
 {
     return append_1(g, &oct_op_flatten, name, NULL, x);
+}
+
+oct_value oct_reshape(oct_graph *g, const char *name, oct_value x, const int32_t *dims, int rank)
+{
+    oct_reshape_attrs attrs = {.rank = rank};
+    for (int i = 0; i < rank && i < 3; i++) attrs.dim[i] = dims[i];
+    return append_1(g, &oct_op_reshape, name, &attrs, x);
+}
+
+oct_value oct_pad(oct_graph *g, const char *name, oct_value x, oct_pad_attrs opts)
+{
+    return append_1(g, &oct_op_pad, name, &opts, x);
+}
+
+oct_value oct_slice(oct_graph *g, const char *name, oct_value x, oct_slice_attrs opts)
+{
+    const oct_node *in = input_node(g, "slice", name, x, 0);
+    if (!in) return invalid;
+    for (int i = 0; i < 2; i++)
+        if (!opts.step[i]) opts.step[i] = 1;
+    for (int i = 0; i < 3; i++) {
+        int at = i - 3 + in->shape.rank, size = at >= 1 ? in->shape.dim[at] : 1, step = i < 2 ? opts.step[i] : 1;
+        if (!opts.size[i] && step > 0 && opts.begin[i] >= 0 && opts.begin[i] < size)
+            opts.size[i] = (size - opts.begin[i] - 1) / step + 1;
+    }
+    return append_1(g, &oct_op_slice, name, &opts, x);
+}
+
+oct_value oct_resize_nearest(oct_graph *g, const char *name, oct_value x, int32_t height, int32_t width)
+{
+    return append_1(g, &oct_op_resize_nearest, name, &(oct_resize_attrs){{height, width}, OCT_RESIZE_HALF_PIXEL}, x);
+}
+
+oct_value oct_resize_bilinear(oct_graph *g, const char *name, oct_value x, int32_t height, int32_t width)
+{
+    return append_1(g, &oct_op_resize_bilinear, name, &(oct_resize_attrs){{height, width}, OCT_RESIZE_HALF_PIXEL}, x);
+}
+
+oct_value oct_softmax(oct_graph *g, const char *name, oct_value x)
+{
+    return append_1(g, &oct_op_softmax, name, NULL, x);
+}
+
+oct_value oct_argmax(oct_graph *g, const char *name, oct_value x)
+{
+    return append_1(g, &oct_op_argmax, name, NULL, x);
 }
 
 oct_value oct_dropout(oct_graph *g, const char *name, oct_value x, float rate)

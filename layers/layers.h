@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause
  * Layer builders: the comfortable way to append nodes to a graph. A layer is its op node, named as given, plus its
- * parameter and buffer nodes, named "<layer>/weight", "/bias", "/gamma", "/beta", "/mean", "/var". Nothing else is
+ * parameter and buffer nodes, named "<layer>/weight", "/bias", "/gamma", "/beta", "/mean", "/var", "/slope". Nothing else is
  * remembered: the result is a graph like any other.
  *
  *   x = oct_conv2d(g, "stem/conv", x, (oct_conv2d_opts){ .filters = 16, .kernel = {3, 3}, .padding = OCT_SAME });
@@ -60,8 +60,22 @@ oct_value oct_batch_norm(oct_graph *graph, const char *name, oct_value x, oct_ba
 oct_value oct_relu(oct_graph *graph, const char *name, oct_value x);
 oct_value oct_relu6(oct_graph *graph, const char *name, oct_value x);
 oct_value oct_clip(oct_graph *graph, const char *name, oct_value x, float lo, float hi);
+/* Any function of one element (autograd/ops.h); `parameter` is its attribute, ignored by those that have none. */
+oct_value oct_unary_layer(oct_graph *graph, const char *name, oct_unary function, oct_value x, float parameter);
+oct_value oct_leaky_relu(oct_graph *graph, const char *name, oct_value x, float slope);
+/* A parameter "<layer>/slope" of 0.25 per channel (PyTorch's start). */
+oct_value oct_prelu(oct_graph *graph, const char *name, oct_value x);
+oct_value oct_sigmoid(oct_graph *graph, const char *name, oct_value x);
+oct_value oct_tanh(oct_graph *graph, const char *name, oct_value x);
+oct_value oct_hard_sigmoid(oct_graph *graph, const char *name, oct_value x);
+oct_value oct_hard_swish(oct_graph *graph, const char *name, oct_value x);
+oct_value oct_silu(oct_graph *graph, const char *name, oct_value x);
+oct_value oct_gelu(oct_graph *graph, const char *name, oct_value x);
+oct_value oct_add_scalar(oct_graph *graph, const char *name, oct_value x, float value);
+oct_value oct_mul_scalar(oct_graph *graph, const char *name, oct_value x, float factor);
 
 oct_value oct_add(oct_graph *graph, const char *name, oct_value a, oct_value b);
+oct_value oct_sub(oct_graph *graph, const char *name, oct_value a, oct_value b);
 oct_value oct_mul(oct_graph *graph, const char *name, oct_value a, oct_value b);
 oct_value oct_concat(oct_graph *graph, const char *name, const oct_value *values, int count);
 
@@ -76,6 +90,16 @@ oct_value oct_average_pool(oct_graph *graph, const char *name, oct_value x, oct_
 oct_value oct_global_average_pool(oct_graph *graph, const char *name, oct_value x);
 
 oct_value oct_flatten(oct_graph *graph, const char *name, oct_value x);
+/* dims: of a sample, `rank` of them (1..3). */
+oct_value oct_reshape(oct_graph *graph, const char *name, oct_value x, const int32_t *dims, int rank);
+oct_value oct_pad(oct_graph *graph, const char *name, oct_value x, oct_pad_attrs opts);
+/* Steps of 0 mean 1; sizes of 0 mean all from `begin` on. */
+oct_value oct_slice(oct_graph *graph, const char *name, oct_value x, oct_slice_attrs opts);
+/* Half-pixel centres. */
+oct_value oct_resize_nearest(oct_graph *graph, const char *name, oct_value x, int32_t height, int32_t width);
+oct_value oct_resize_bilinear(oct_graph *graph, const char *name, oct_value x, int32_t height, int32_t width);
+oct_value oct_softmax(oct_graph *graph, const char *name, oct_value x);
+oct_value oct_argmax(oct_graph *graph, const char *name, oct_value x);
 oct_value oct_dropout(oct_graph *graph, const char *name, oct_value x, float rate);
 /* y = (x - mean)*scale per channel; x is u8 pixels or floats with at most four channels. */
 oct_value oct_normalize(oct_graph *graph, const char *name, oct_value x, oct_normalize_attrs opts);

@@ -17,7 +17,7 @@
  *                      datasets: weights s8 [out][h][w][in], [h][w][channels] (depthwise) or [out][in] (linear),
  *                      bias s32 [out], exponents s8 [1] or [out], profile affine: scales f32 [1] or [out]; table u8
  *                      [rows][256] (lookup)
- *   /preprocessing     attribute resize; datasets mean*, scale* f32 [input channels]
+ *   /preprocessing     attributes resize, interpolation* ("bicubic"; absent: bilinear); datasets mean*, scale* f32 [input channels]
  *   /class_names*      texts [outputs]
  *
  * The same spec gives the same bytes (no times in the file). Readers bound every count and size before allocating and

@@ -491,11 +491,18 @@ static oct_status read_network(const reader *r, oct_int8_spec *spec, hid_t tenso
 
 static oct_status read_preprocessing(const reader *r, hid_t at, oct_int8_spec *spec)
 {
-    static const char *const attributes[] = {"resize", NULL}, *const members[] = {"mean", "scale", NULL};
+    static const char *const attributes[] = {"resize", "interpolation", NULL},
+                             *const members[] = {"mean", "scale", NULL};
     const hsize_t channels = (hsize_t)spec->tensors[spec->input].channels;
     const void *block = NULL;
     OCT_TRY(check_attributes(r, at, attributes));
     OCT_TRY(check_members(r, at, members));
+    if (H5Aexists(at, "interpolation") > 0) {
+        const char *name = NULL;
+        OCT_TRY(get_text(r, at, "interpolation", &name));
+        spec->interpolation = oct_int8_interpolation_from_name(name);
+        if (spec->interpolation < 0) return bad(r, "interpolation", "is neither bilinear nor bicubic");
+    }
     if (H5Lexists(at, "mean", H5P_DEFAULT) <= 0 && H5Lexists(at, "scale", H5P_DEFAULT) <= 0) return OCT_OK;
     OCT_TRY(get_dataset(r, at, "mean", H5T_IEEE_F32LE, H5T_NATIVE_FLOAT, sizeof(float), 1, &channels, &block));
     spec->mean = block;

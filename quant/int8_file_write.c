@@ -251,6 +251,8 @@ static oct_status put_preprocessing(writer *w, const oct_int8_spec *spec)
     w->object = "/preprocessing";
     OCT_TRY(make_group(w, &group, w->file, "preprocessing"));
     oct_status status = put_int(w, group, "resize", spec->resize);
+    if (spec->interpolation && status == OCT_OK)
+        status = put_text(w, group, "interpolation", oct_int8_interpolation_name(spec->interpolation));
     if (spec->mean && status == OCT_OK)
         status = put_dataset(w, group, "mean", H5T_IEEE_F32LE, H5T_NATIVE_FLOAT, 1, &channels, spec->mean);
     if (spec->scale && status == OCT_OK)

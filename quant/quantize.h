@@ -5,7 +5,8 @@
  * pool, and behind every convolution, linear layer or batch norm whose only user is not an activation (or batch norm)
  * that takes it over. Max pool and flatten pass codes on. The last layer has quantized weights and an int32 bias but no
  * output point unless asked for. Weights are quantized in every convolution and linear layer. Range state belongs to the
- * edge: a weight used twice gets two ranges. Running the pass twice adds nothing.
+ * edge: a weight used twice gets two ranges. What only a loss's target depends on stays float. Running the pass twice adds
+ * nothing.
  */
 #ifndef OCT_QUANTIZE_H
 #define OCT_QUANTIZE_H
@@ -49,5 +50,8 @@ const oct_node *oct_quantize_unobserved(oct_graph *graph);
 
 /* A float graph from a quantized one, in place: every quantizer node is bypassed (the same weights with quantization off). */
 OCT_MUST_USE oct_status oct_dequantize_graph(oct_graph *graph);
+/* The same, but the points whose node id is set in `keep` (node_count of them; NULL = none) go on rounding: a simulation
+ * in float arithmetic whose weights are the parameters as they are. */
+OCT_MUST_USE oct_status oct_dequantize_weights(oct_graph *graph, const bool *keep);
 
 #endif

@@ -220,7 +220,18 @@ static void simple_ops_gradients_match_differences(void)
     static const oct_pool_attrs pool = {{3, 2}, {2, 1}, {1, 0, 1, 1}};
     static const oct_dropout_attrs half = {0.5f};
     static const oct_normalize_attrs normalize = {{0.5f, -1.0f, 0.25f}, {0.75f, 1.5f, -2.0f}};
+    static const oct_pad_attrs pad = {{1, 2, 1}, {0, 1, 2}, {1, 2}};
+    static const oct_slice_attrs slice = {{1, 0, 1}, {2, 3, 2}, {2, 1}};
+    static const oct_reshape_attrs reshape = {2, {6, 10, 0}};
+    static const oct_resize_attrs resize = {{7, 3}, OCT_RESIZE_HALF_PIXEL};
     static const simple_case cases[] = {
+        {&oct_op_sub, NULL, 2, {1e-5, 1e-6}},
+        {&oct_op_pad, &pad, 1, {1e-5, 1e-6}},
+        {&oct_op_slice, &slice, 1, {1e-5, 1e-6}},
+        {&oct_op_reshape, &reshape, 1, {1e-5, 1e-6}},
+        {&oct_op_resize_nearest, &resize, 1, {1e-5, 1e-6}},
+        {&oct_op_resize_bilinear, &resize, 1, {1e-5, 1e-6}},
+        {&oct_op_softmax, NULL, 1, {1e-5, 1e-6}},
         {&oct_op_relu, NULL, 1, {1e-5, 1e-6}},
         {&oct_op_clip, &limits, 1, {1e-5, 1e-6}},
         {&oct_op_add, NULL, 3, {1e-5, 1e-6}},
@@ -239,6 +250,30 @@ static void simple_ops_gradients_match_differences(void)
         check(build_simple, &cases[i], &train_run, cases[i].precise);
         if (CU_get_number_of_failures() != before) fprintf(stderr, "    %s\n", cases[i].op->name);
     }
+}
+
+static void unary_gradients_match_differences(void)
+{
+    for (int f = 0; f < OCT_UNARY_COUNT; f++) {
+        static const oct_unary_attrs some = {0.3f};
+        const oct_op *op = &oct_unary_ops[f];
+        simple_case k = {op, op->attr_bytes ? &some : NULL, 1, usual};
+        unsigned before = CU_get_number_of_failures();
+        check(build_simple, &k, &train_run, usual);
+        if (CU_get_number_of_failures() != before) fprintf(stderr, "    %s\n", op->name);
+    }
+}
+
+static oct_value build_prelu(oct_graph *g, const void *options)
+{
+    (void)options;
+    oct_value x = input(g, "x", OCT_SHAPE(OCT_BATCH, 5, 4, 3)), slope = parameter(g, "slope", OCT_SHAPE(3));
+    return squared_loss(g, OP(g, &oct_op_prelu, "prelu", NULL, x, slope));
+}
+
+static void prelu_gradients_match_differences(void)
+{
+    check(build_prelu, NULL, &train_run, usual);
 }
 
 static oct_value build_square(oct_graph *g, const void *options)
@@ -311,6 +346,8 @@ static const test_case cases[] = {
     {"linear_gradients_match_differences", linear_gradients_match_differences},
     {"batch_norm_gradients_match_differences", batch_norm_gradients_match_differences},
     {"simple_ops_gradients_match_differences", simple_ops_gradients_match_differences},
+    {"unary_gradients_match_differences", unary_gradients_match_differences},
+    {"prelu_gradients_match_differences", prelu_gradients_match_differences},
     {"value_read_several_times_adds_its_gradients", value_read_several_times_adds_its_gradients},
     {"cross_entropy_gradients_match_differences", cross_entropy_gradients_match_differences},
     {"network_gradients_match_differences", network_gradients_match_differences},

@@ -616,6 +616,7 @@ static void accessors_return_what_the_spec_says(void)
     CU_ASSERT_EQUAL(oct_int8_output(o.model), spec->output);
     CU_ASSERT_EQUAL(oct_int8_source_digest(o.model), spec->source_digest);
     CU_ASSERT_EQUAL(oct_int8_resize(o.model), spec->resize);
+    CU_ASSERT_STRING_EQUAL(oct_int8_interpolation(o.model), "bicubic");
     CU_ASSERT_STRING_EQUAL(oct_int8_class_name(o.model, 0), spec->class_names[0]);
     CU_ASSERT_PTR_NULL(oct_int8_class_name(o.model, spec->class_count));
     CU_ASSERT_EQUAL(memcmp(oct_int8_mean(o.model), spec->mean, sizeof(float)), 0);

@@ -285,6 +285,10 @@ static void change_resize(hid_t file)
 {
     set_int(file, "preprocessing", "resize", 0, -1);
 }
+static void change_interpolation(hid_t file)
+{
+    set_text(file, "preprocessing", "interpolation", "lanczos");
+}
 static void drop_attribute(hid_t file)
 {
     H5Adelete_by_name(file, CONV, "dilation", H5P_DEFAULT);
@@ -408,6 +412,7 @@ static const struct {
     {"change_output", change_output, OCT_ERR_FORMAT, "'nothing' is the name of no tensor"},
     {"change_name", change_name, OCT_ERR_FORMAT, "both are named 'conv/1'"},
     {"change_resize", change_resize, OCT_ERR_FORMAT, "resize -1, expected 0..32768"},
+    {"change_interpolation", change_interpolation, OCT_ERR_FORMAT, "'interpolation' is neither bilinear nor bicubic"},
     {"drop_attribute", drop_attribute, OCT_ERR_FORMAT, "0001_conv.1: 'dilation' is missing"},
     {"drop_checksum", drop_checksum, OCT_ERR_FORMAT, "/: 'checksum' is missing"},
     {"drop_bias", drop_bias, OCT_ERR_FORMAT, "0003_linear.3: 'bias' is missing"},

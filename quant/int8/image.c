@@ -266,6 +266,7 @@ static oct_status read_counts(reader *r, oct_int8_spec *spec, int *means)
     OCT_TRY(get_count(r, &spec->input, H_INPUT, OCT_INT8_MAX_TENSORS - 1, "input tensor"));
     OCT_TRY(get_count(r, &spec->output, H_OUTPUT, OCT_INT8_MAX_TENSORS - 1, "output tensor"));
     OCT_TRY(get_count(r, &spec->resize, H_RESIZE, OCT_INT8_MAX_SIDE, "resize"));
+    OCT_TRY(get_count(r, &spec->interpolation, H_INTERPOLATION, 1, "interpolation"));
     OCT_TRY(get_count(r, means, H_MEANS, OCT_INT8_MAX_CHANNELS, "number of means"));
     spec->source_digest = oct_load_le64(r->bytes + H_SOURCE);
     const size_t expected[SECTION_COUNT] = {TENSOR_BYTES * (size_t)spec->tensor_count,

@@ -20,7 +20,7 @@
  *    76  str    affine: rounding ("float", "single", "double"); po2: u32 0
  *    80  u64 offset, u64 bytes of each section, in the order they lie in the file:
  *               tensors, layers, class names, preprocessing, strings, arrays
- *   176  u8[16] 0
+ *   176  u32    interpolation (0 bilinear, 1 bicubic)  180 u8[12] 0
  *   tensors: 64 bytes each
  *     0  str name   4  u32 kind (0 pixels, 1 codes, 2 scores)   8 i32 height  12 i32 width  16 i32 channels
  *    20  u32 signed 24 i32 exponent  28 u32 0   32 u64 offset, 40 u64 bytes of s8 exponents per channel (scores)

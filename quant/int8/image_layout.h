@@ -28,7 +28,8 @@ enum {
     H_MEANS = 72,
     H_ROUNDING = 76,
     H_SECTIONS = 80,
-    H_ZERO3 = 176
+    H_INTERPOLATION = 176,
+    H_ZERO3 = 180
 };
 
 typedef enum image_section {

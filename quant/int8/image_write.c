@@ -145,6 +145,7 @@ static void put_header(writer *w, const oct_int8_spec *spec, size_t size)
     put_i32(h + H_INPUT, spec->input);
     put_i32(h + H_OUTPUT, spec->output);
     put_i32(h + H_RESIZE, spec->resize);
+    put_i32(h + H_INTERPOLATION, spec->interpolation);
     put_i32(h + H_MEANS, spec->mean ? spec->tensors[spec->input].channels : 0);
     for (int s = 0; s < SECTION_COUNT; s++) {
         oct_store_le64(h + H_SECTIONS + 16 * s, w->at[s]);

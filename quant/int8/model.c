@@ -317,6 +317,11 @@ int oct_int8_resize(const oct_int8_model *model)
     return model->spec.resize;
 }
 
+const char *oct_int8_interpolation(const oct_int8_model *model)
+{
+    return oct_int8_interpolation_name(model->spec.interpolation);
+}
+
 const char *oct_int8_level(const oct_int8_model *model)
 {
     return model->kernels.level;

@@ -133,10 +133,12 @@ oct_int8_rounding oct_int8_model_rounding(const oct_int8_model *model);
 const char *oct_int8_class_name(const oct_int8_model *model, int i); /* NULL when the model has no class names */
 uint64_t oct_int8_source_digest(const oct_int8_model *model); /* digest of the float parameters it was made from */
 /* What was done to images in training, for information: real = (pixel - mean[c]) * scale[c] (NULL if not recorded;
- * one per input channel), after scaling the shorter side to `resize` and a centre crop (0 = scaled directly). */
+ * one per input channel), after scaling the shorter side to `resize` and a centre crop (0 = both sides scaled to the
+ * input's size) by antialiased interpolation, "bilinear" or "bicubic". */
 const float *oct_int8_mean(const oct_int8_model *model);
 const float *oct_int8_scale(const oct_int8_model *model);
 int oct_int8_resize(const oct_int8_model *model);
+const char *oct_int8_interpolation(const oct_int8_model *model);
 const char *oct_int8_level(const oct_int8_model *model); /* level of the kernels in use, "c", "avx2", … */
 
 /* What oct_int8_open took, in seconds: reading and checking the image, packing weights. The first run comes on top of it. */

@@ -164,6 +164,12 @@ static void convolve_row(const oct_int8_step *s, const oct_i8_kernels *k, void *
     }
 }
 
+/* Sums of whole rows of one group go straight to their place. */
+static bool sums_of_rows(const oct_int8_step *s)
+{
+    return s->out->kind == OCT_INT8_SCORES && s->layer.op == OCT_INT8_CONV && s->layer.groups == 1;
+}
+
 /* Depthwise on codes: rows outside the image are rows of zeros. */
 static void depthwise_rows(const oct_int8_step *s, const oct_i8_kernels *k, uint8_t *out, const uint8_t *in, int begin,
                            int end)
@@ -214,6 +220,17 @@ void oct_int8_step_conv_part(const oct_int8_step *s, const oct_i8_kernels *k, vo
         return;
     }
     size_t row_step = o.row_bytes * (size_t)s->layer.stride_h;
+    if (sums_of_rows(s)) {
+        oct_i8_conv_row p = conv_row_of(s, k, &o, width);
+        p.outputs = part.count;
+        p.rows = end - begin;
+        p.x_next = (ptrdiff_t)row_step / k->operand_bytes;
+        p.acc_next = (ptrdiff_t)width * s->out->channels;
+        k->conv_row((int32_t *)out + begin * p.acc_next + part.first, o.at,
+                    (const uint8_t *)s->packed + s->packed_block_bytes * (size_t)(part.first / OCT_I8_BLOCK),
+                    s->start + part.first, &p);
+        return;
+    }
     for (int row = begin; row < end; row++)
         convolve_row(s, k, out, (size_t)row * (size_t)width, o.at + (size_t)(row - begin) * row_step, &o, acc, width,
                      part);

@@ -56,6 +56,18 @@ const char *oct_int8_kind_name(oct_int8_kind kind)
     return (unsigned)kind < KIND_COUNT ? kind_names[kind] : "unknown";
 }
 
+static const char *const interpolation_names[] = {"bilinear", "bicubic"};
+
+const char *oct_int8_interpolation_name(int interpolation)
+{
+    return (unsigned)interpolation < 2 ? interpolation_names[interpolation] : NULL;
+}
+
+int oct_int8_interpolation_from_name(const char *name)
+{
+    return !strcmp(name, interpolation_names[0]) ? 0 : !strcmp(name, interpolation_names[1]) ? 1 : -1;
+}
+
 bool oct_int8_kind_from_name(oct_int8_kind *kind, const char *name)
 {
     for (int i = 0; i < KIND_COUNT; i++) {
@@ -445,6 +457,8 @@ static oct_status check_header(const oct_int8_spec *spec, oct_error *error)
     if (!in_range(spec->resize, 0, OCT_INT8_MAX_SIDE))
         return oct_fail(error, OCT_ERR_FORMAT, "int8 model: resize %d, expected 0..%d", spec->resize,
                         OCT_INT8_MAX_SIDE);
+    if (!oct_int8_interpolation_name(spec->interpolation))
+        return oct_fail(error, OCT_ERR_FORMAT, "int8 model: interpolation %d, expected 0 or 1", spec->interpolation);
     return OCT_OK;
 }
 

@@ -115,7 +115,8 @@ typedef struct oct_int8_spec {
     int class_count;                /* 0 or the channel count of the output */
     /* Preprocessing, for information: see oct_int8_mean in octet_int8.h. Both NULL or both one per input channel. */
     const float *mean, *scale;
-    int resize; /* 0..MAX_SIDE */
+    int resize;        /* 0..MAX_SIDE */
+    int interpolation; /* 0 bilinear, 1 bicubic */
 
     uint64_t source_digest; /* digest of the parameters the model was exported from (not of the file) */
     const char *tool;       /* name and version of the writer, at most 255 bytes, never NULL */
@@ -128,6 +129,9 @@ oct_int8_op oct_int8_op_from_name(const char *name);
 /* "pixels", "codes", "scores"; from_name returns false for an unknown name. */
 const char *oct_int8_kind_name(oct_int8_kind kind);
 bool oct_int8_kind_from_name(oct_int8_kind *kind, const char *name);
+/* "bilinear", "bicubic"; -1 for an unknown name. */
+const char *oct_int8_interpolation_name(int interpolation);
+int oct_int8_interpolation_from_name(const char *name);
 /* "shift", "float", "single", "double"; from_name returns false for an unknown name. */
 const char *oct_int8_rounding_name(oct_int8_rounding rounding);
 bool oct_int8_rounding_from_name(oct_int8_rounding *rounding, const char *name);

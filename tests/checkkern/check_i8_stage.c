@@ -84,7 +84,7 @@ static void check_dense(checkkern *k, const oct_i8_kernels *table, const dense_c
     }
     const oct_i8_conv_row p = {c->pixels, c->outputs, c->taps,  c->taps,
                                padded,    padded,     (ptrdiff_t)width * padded, padded,
-                               c->outputs + c->gap};
+                               c->outputs + c->gap, 1, 0, 0};
     const size_t count = (size_t)(c->pixels - 1) * (size_t)p.acc_pixel + (size_t)c->outputs;
     int32_t *acc = cg_alloc(k, count * 4, 0);
     uint8_t *want = cg_alloc(k, count, 0), *got = cg_alloc(k, count, cg_where(c->places / 4 % CG_PLACES, 1));
@@ -138,7 +138,7 @@ static void check_dense_bound(checkkern *k, const oct_i8_kernels *table, int i)
     const int32_t bias = i & 4 ? (1 << 30) - 1 : -(1 << 30) + 1;
     const int64_t sum = bias + (int64_t)(i & 1 ? 255 : 0) * (i & 2 ? 127 : -127) * CHANNELS;
     start[0] += bias + oct_i8_rounding(shift[0]);
-    const oct_i8_conv_row p = {1, 1, 1, 1, padded, padded, padded, padded, 1};
+    const oct_i8_conv_row p = {1, 1, 1, 1, padded, padded, padded, padded, 1, 1, 0, 0};
     const oct_i8_output output = {.shift = shift, .lo = -128, .hi = 127};
     uint8_t got;
     table->conv_codes(&got, x, packed, start, &p, &output);

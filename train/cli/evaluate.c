@@ -6,18 +6,19 @@
 
 #include "quant/verify.h"
 #include "train/cli/data.h"
+#include "train/cli/load.h"
 #include "train/cli/progress.h"
-#include "train/model_file.h"
 #include "train/cli/spin.h"
 
 static struct {
-    const char *split, *verify;
+    const char *split, *verify, *model;
     int64_t batch, threads, images;
     bool json, quiet;
 } f;
 
 static const arg_option options[] = {
     ARG_GROUP("Evaluation:"),
+    LOAD_MODEL_OPTION(&f.model),
     ARG_CHOICE("split", &f.split, "NAME", "default test, else val, else train", "train|val|test"),
     ARG_COUNT("images", &f.images, 1, 1e12, "images", "only N, evenly spaced; default all"),
     ARG_WORD("verify", &f.verify, "OTHER",
@@ -32,8 +33,8 @@ static const arg_option options[] = {
 static const arg_spec spec = {
     .program = "evaluate",
     .usage = "evaluate FILE --data DIR [--split NAME] [--verify OTHER] [options]",
-    .about = "Scores a float or quantized checkpoint, an int8 model (.h5) or a flat int8 image: decided by "
-             "content.",
+    .about = "Scores a float or quantized checkpoint, an int8 model (.h5) or a flat int8 image, a Keras model, or with "
+             "--model\nweights of PyTorch: decided by content.",
     .tables = {options, data_options},
     .min_positional = 1,
     .max_positional = 1,
@@ -81,9 +82,10 @@ static oct_status open_other(job *j)
 
 static oct_status prepare(job *j)
 {
-    OCT_TRY(oct_model_file_open(&j->file, j->path, j->c.ctx));
+    OCT_TRY(load_model_file(&j->file, &j->c, j->path, f.model));
     OCT_TRY(data_open(&j->data, &j->c, j->file.channels));
     OCT_TRY(data_choose_size(&j->data, &j->c, j->file.height));
+    OCT_TRY(data_choose_fit(&j->data, &j->c, &j->file.fit, j->file.augment));
     OCT_TRY(data_check_classes(&j->data, &j->c, j->path, j->file.classes));
     OCT_TRY(data_check_images(&j->data, &j->c, j->path, j->file.height, j->file.width, j->file.channels));
     j->split = data_test_split(&j->data);

@@ -18,7 +18,9 @@ static const arg_option model_options[] = {
     ARG_WORD("model", &f.model, "NAME[:k=v]",
              "resnet8, resnet20, resnet18, mobilenetv1, mobilenetv2; options after a colon"),
     ARG_WORD("pretrained", &f.pretrained, "FILE",
-             "weights to start from; without --model the file's network, too"),
+             "weights to start from (a checkpoint, Keras .h5, .pth, .safetensors); without --model the file's\n"
+             "network, too"),
+    ARG_ON("new-head", &f.new_head, "the last layer of --pretrained may be for other classes: a new one is trained"),
     ARG_WORD("mean", &f.mean, "A[,B,C]", "subtracted from pixels 0..255"),
     ARG_WORD("scale", &f.scale, "A[,B,C]", "then multiplied with"),
     ARG_ON("print-model", &f.print_model, "print the network as a table"),
@@ -47,6 +49,8 @@ static const arg_option run_options[] = {
     ARG_CHOICE("augment", &f.augment, "RECIPE",
                "default cifar for images of 24..64 pixels, imagenet above, none below",
                "none|flip|cifar|imagenet"),
+    ARG_WORD("jitter", &f.jitter, "B[,C,S[,H]]",
+             "colour jitter: brightness, contrast, saturation by up to 1 -+ strength, hue up to H of the circle"),
     ARG_NUMBER("label-smoothing", &f.label_smoothing, 0, 0.99, NULL, "default 0"),
     ARG_ON("freeze-bn", &f.freeze_bn, "batch norm statistics stay as they are"),
     ARG_ON("evaluate-start", &f.evaluate_start, "score before the first step, too"),
@@ -147,6 +151,20 @@ static int check_preprocessing(void)
     return CLI_GO_ON;
 }
 
+static int check_jitter(void)
+{
+    double v[4] = {0};
+    int count = f.jitter ? args_numbers(f.jitter, v, 4) : 0;
+    bool good = !f.jitter || (count && count != 2 && v[3] <= 0.5);
+    for (int i = 0; i < 4; i++) good &= v[i] >= 0 && v[i] <= 10;
+    if (!good)
+        return args_usage("train", "--jitter: expected 1, 3 or 4 strengths of at least 0 (hue at most 0.5), got '%s'",
+                          f.jitter);
+    if (count == 1) v[1] = v[2] = v[0];
+    f.color = (oct_jitter){(float)v[0], (float)v[1], (float)v[2], (float)v[3]};
+    return CLI_GO_ON;
+}
+
 int train_parse(train_flags *flags, int argc, char **argv)
 {
     int positional;
@@ -165,10 +183,13 @@ int train_parse(train_flags *flags, int argc, char **argv)
     if (status == CLI_GO_ON) status = check_quantization();
     if (status == CLI_GO_ON) status = check_schedule();
     if (status == CLI_GO_ON) status = check_preprocessing();
+    if (status == CLI_GO_ON) status = check_jitter();
     if (status != CLI_GO_ON) return status;
     if (!data_given.path) return args_usage("train", "--data DIR is required");
     if (!f.model && !f.pretrained)
         return args_usage("train", "--model NAME or --pretrained FILE is required");
+    if (f.new_head && !(f.model && f.pretrained))
+        return args_usage("train", "--new-head needs --model and --pretrained");
     if (f.resume && !f.output) return args_usage("train", "--resume needs the --output DIR of the run");
     if (f.resume && f.overwrite) return args_usage("train", "--resume and --overwrite exclude each other");
     *flags = f;
@@ -201,6 +222,7 @@ static cJSON *options_object(const train_flags *t, int size)
     cJSON *o = cJSON_CreateObject();
     add_text(o, "model", t->model);
     add_text(o, "pretrained", t->pretrained);
+    add_switch(o, "new-head", t->new_head);
     add_text(o, "data", data_given.path);
     add_text(o, "dataset", data_given.kind);
     cJSON_AddNumberToObject(o, "size", size);
@@ -208,6 +230,10 @@ static cJSON *options_object(const train_flags *t, int size)
     cJSON_AddNumberToObject(o, "split-seed", (double)data_given.split_seed);
     add_switch(o, "strict", data_given.strict);
     add_text(o, "augment", oct_augment_name(t->recipe));
+    add_text(o, "jitter", t->jitter);
+    add_text(o, "subset", data_given.subset && strcmp(data_given.subset, "all") ? data_given.subset : NULL);
+    if (data_given.resize >= 0) cJSON_AddNumberToObject(o, "resize", (double)data_given.resize);
+    add_text(o, "interpolation", data_given.interpolation);
     add_text(o, "mean", t->mean);
     add_text(o, "scale", t->scale);
     add_switch(o, "quantize", t->quantize);

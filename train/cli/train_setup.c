@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "autograd/base/memory.h"
+#include "train/cli/load.h"
 
 static bool quantized(const train_run *r)
 {
@@ -103,15 +104,35 @@ static oct_status choose_folder(train_run *r)
 
 /* --- the model --- */
 
+/* A network made elsewhere; --mean and --scale say what it was fed with. */
+static oct_status read_foreign(train_run *r, const char *path)
+{
+    const train_flags *f = &r->flags;
+    oct_keras_options options = {.label_smoothing = 0};
+    for (int i = 0; i < f->mean_count; i++) options.preprocess.mean[i] = (float)f->means[i];
+    for (int i = 0; i < f->scale_count; i++) options.preprocess.scale[i] = (float)f->scales[i];
+    return oct_checkpoint_import(&r->start, path, &options, r->c.ctx);
+}
+
 static oct_status read_pretrained(train_run *r, const char *path)
 {
     char format[OCT_STATE_FORMAT_BYTES] = "";
     oct_error *error = &r->c.ctx->error;
     oct_status status = oct_state_probe(format, path, NULL);
-    if (status == OCT_ERR_FORMAT || (status == OCT_OK && strcmp(format, OCT_STATE_FORMAT)))
+    bool other = status == OCT_ERR_FORMAT || (status == OCT_OK && strcmp(format, OCT_STATE_FORMAT));
+    if (other && oct_checkpoint_is_foreign(path) && !r->flags.model) return read_foreign(r, path);
+    if (other && oct_onnx_probe(path))
+        return oct_fail(error, OCT_ERR_ARGUMENT, "%s is an ONNX file, which brings its network along: leave --model out", path);
+    oct_weights_kind kind = OCT_WEIGHTS_UNKNOWN;
+    if (other) OCT_TRY(oct_weights_probe(&kind, path, error));
+    if (kind != OCT_WEIGHTS_UNKNOWN && r->flags.model) return OCT_OK; /* read when there is a network to load into */
+    if (kind != OCT_WEIGHTS_UNKNOWN)
+        return oct_fail(error, OCT_ERR_ARGUMENT, "%s holds weights alone (%s): --model NAME says of which network",
+                        path, oct_weights_kind_name(kind));
+    if (other)
         return oct_fail(error, OCT_ERR_FORMAT,
-                        "%s is no checkpoint: --pretrained takes a last.h5 or best.h5 of train, not an exported int8 model "
-                        "or another file", path);
+                        "%s is no checkpoint: --pretrained takes a last.h5 or best.h5 of train, a Keras .h5, an ONNX file, "
+                        "PyTorch's .pth or .safetensors, not an exported int8 model or another file", path);
     return oct_checkpoint_read(&r->start, path, r->c.ctx);
 }
 
@@ -155,6 +176,15 @@ static int start_size(const train_run *r)
                : 0;
 }
 
+static oct_status check_preprocessing(const train_run *r)
+{
+    const train_flags *f = &r->flags;
+    int channels = r->data.channels;
+    if ((!f->mean || f->mean_count == channels) && (!f->scale || f->scale_count == channels)) return OCT_OK;
+    return oct_fail(&r->c.ctx->error, OCT_ERR_ARGUMENT, "--mean and --scale: expected %d numbers, one per channel",
+                    channels);
+}
+
 /* 0..255 to about zero mean and unit variance; a file's own preprocessing where it fits. */
 static oct_status choose_preprocessing(const train_run *r, oct_normalize_attrs *a)
 {
@@ -171,12 +201,27 @@ static oct_status choose_preprocessing(const train_run *r, oct_normalize_attrs *
     if (old && old->op == &oct_op_normalize &&
         image_node(r->start.graph, &r->start.model)->shape.dim[3] == channels)
         *a = *(const oct_normalize_attrs *)old->attrs;
-    if ((f->mean && f->mean_count != channels) || (f->scale && f->scale_count != channels))
-        return oct_fail(&r->c.ctx->error, OCT_ERR_ARGUMENT,
-                        "--mean and --scale: expected %d numbers, one per channel", channels);
+    OCT_TRY(check_preprocessing(r));
     for (int i = 0; i < f->mean_count; i++) a->mean[i] = (float)f->means[i];
     for (int i = 0; i < f->scale_count; i++) a->scale[i] = (float)f->scales[i];
     return OCT_OK;
+}
+
+/* The file of --pretrained into a network of --model. Preprocessing that the command line gives stays; a checkpoint's
+ * own was chosen before. */
+static oct_status load_weights(train_run *r)
+{
+    const char *path = r->flags.pretrained;
+    oct_load_options options = {.strict = data_given.strict, .new_head = r->flags.new_head};
+    oct_weights weights;
+    oct_load_report *report = NULL;
+    OCT_TRY(oct_weights_read(&weights, path, &r->c.ctx->error));
+    oct_status status = oct_weights_load(r->graph, r->model.name, &weights, path, &options,
+                                         r->flags.mean || r->flags.scale, &report);
+    oct_weights_release(&weights);
+    load_tell(&r->c, path, report);
+    oct_load_report_destroy(report);
+    return status;
 }
 
 static oct_status build_model(train_run *r)
@@ -190,14 +235,7 @@ static oct_status build_model(train_run *r)
     OCT_TRY(choose_preprocessing(r, &options.preprocess));
     OCT_TRY(oct_graph_create(&r->graph, r->c.ctx, (uint64_t)r->flags.seed));
     OCT_TRY(oct_model_build(&r->model, r->graph, r->flags.model, &options));
-    if (!r->start.state) return OCT_OK;
-    oct_state_report report;
-    oct_state_load(r->start.state, r->graph, &report);
-    cli_note(&r->c, "%s: %d tensors taken, %d missing, %d unexpected, %d of another shape%s%s",
-             r->flags.pretrained, report.matched, report.missing, report.unexpected, report.mismatched,
-             *report.detail ? ": " : "", report.detail);
-    if (!report.matched) return fail(r, OCT_ERR_SHAPE, "--pretrained: no tensor of the file fits the model");
-    return OCT_OK;
+    return r->loaded ? load_weights(r) : OCT_OK;
 }
 
 static oct_status set_label_smoothing(train_run *r)
@@ -222,7 +260,8 @@ static oct_status take_model(train_run *r)
     if (oct_quantize_points(s->graph) && !r->flags.quantize)
         return oct_fail(&r->c.ctx->error, OCT_ERR_ARGUMENT, "%s is quantized: --quantize goes on training it",
                         what);
-    if (!r->resumed && (r->flags.mean || r->flags.scale))
+    if (r->start.graph && !r->start.state) OCT_TRY(check_preprocessing(r));
+    else if (!r->resumed && (r->flags.mean || r->flags.scale))
         return fail(r, OCT_ERR_ARGUMENT,
                     "--mean and --scale belong to the model of --pretrained; they need --model");
     r->model = s->model;
@@ -233,6 +272,9 @@ static oct_status take_model(train_run *r)
 static oct_status make_model(train_run *r)
 {
     OCT_TRY(r->start.graph && (r->resumed || !r->flags.model) ? take_model(r) : build_model(r));
+    if (r->model.task != OCT_CLASSIFY)
+        return fail(r, OCT_ERR_UNSUPPORTED,
+                    "the model is no classifier; train works on labels. oct_trainer (train/trainer.h) takes it");
     if (!r->resumed && r->flags.quantize && quantized(r))
         cli_note(&r->c, "%s is quantized already: its configuration stays", r->flags.pretrained);
     if (!r->resumed && r->flags.quantize && !quantized(r)) {
@@ -262,6 +304,7 @@ static oct_status describe(train_run *r)
     r->info = (oct_checkpoint_info){.model = r->spec,
                                     .options = r->fingerprint,
                                     .augment = oct_augment_name(f->recipe),
+                                    .fit = r->data.fit,
                                     .quantize = quantized(r) ? r->quantize_text : NULL,
                                     .classes = named ? r->classes : NULL,
                                     .class_count = named ? r->data.classes : 0};
@@ -313,6 +356,8 @@ static oct_status make_loaders(train_run *r)
                                   .batch_size = (int)f->batch,
                                   .size = r->data.size,
                                   .augment = f->recipe,
+                                  .fit = r->data.fit,
+                                  .jitter = f->color,
                                   .training = 1,
                                   .seed = (uint64_t)f->seed,
                                   .epoch_size = f->epoch_size,
@@ -324,12 +369,22 @@ static oct_status make_loaders(train_run *r)
                                   f->recipe, 0);
 }
 
+/* The starting file's way of resizing goes with its image size; of another size only the filter stays. */
+static oct_status choose_fit(train_run *r)
+{
+    oct_fit stored = r->start.info.fit;
+    bool same_size = r->start.graph && image_node(r->start.graph, &r->start.model)->shape.dim[1] == r->data.size;
+    if (!same_size && stored.resize != OCT_RESIZE_SQUASH) stored.resize = 0;
+    return data_choose_fit(&r->data, &r->c, &stored, r->flags.recipe);
+}
+
 oct_status train_prepare(train_run *r)
 {
     OCT_TRY(read_start(r));
     OCT_TRY(data_open(&r->data, &r->c, start_channels(r)));
     OCT_TRY(data_choose_size(&r->data, &r->c, start_size(r)));
     OCT_TRY(train_choose_recipe(&r->flags, r->data.size, &r->c.ctx->error));
+    OCT_TRY(choose_fit(r));
     OCT_TRY(make_model(r));
     OCT_TRY(describe(r));
     OCT_TRY(check_resume(r));

@@ -36,8 +36,7 @@ static void conv_pixel_block(int32_t sums[OCT_I8_BLOCK], const int16_t *x, const
     }
 }
 
-static void conv_row_c(int32_t *acc, const void *x, const void *w, const int32_t *start,
-                       const oct_i8_conv_row *p)
+static void conv_one_row(int32_t *acc, const int16_t *x, const void *w, const int32_t *start, const oct_i8_conv_row *p)
 {
     const size_t block_weights = (size_t)p->taps_h * (size_t)p->taps_w * (size_t)p->channels * OCT_I8_BLOCK;
     for (int first = 0; first < p->outputs; first += OCT_I8_BLOCK) {
@@ -46,10 +45,16 @@ static void conv_row_c(int32_t *acc, const void *x, const void *w, const int32_t
         for (int pixel = 0; pixel < p->pixels; pixel++) {
             int32_t sums[OCT_I8_BLOCK];
             memcpy(sums, start + first, sizeof sums);
-            conv_pixel_block(sums, (const int16_t *)x + pixel * p->x_pixel, weights, p);
+            conv_pixel_block(sums, x + pixel * p->x_pixel, weights, p);
             memcpy(acc + pixel * p->acc_pixel + first, sums, (size_t)count * sizeof sums[0]);
         }
     }
+}
+
+static void conv_row_c(int32_t *acc, const void *x, const void *w, const int32_t *start, const oct_i8_conv_row *p)
+{
+    for (int row = 0; row == 0 || row < p->rows; row++)
+        conv_one_row(acc + row * p->acc_next, (const int16_t *)x + row * p->x_next, w, start, p);
 }
 
 static uint8_t output_code(const oct_i8_output *output, int32_t sum, int o)

@@ -306,7 +306,11 @@ static TARGET void NAME(conv_run)(char *out, ptrdiff_t out_pixel, const void *x,
 static TARGET void NAME(conv_row)(int32_t *acc, const void *x, const void *w, const int32_t *start,
                                   const oct_i8_conv_row *p)
 {
-    NAME(conv_run)((char *)acc, p->acc_pixel * (ptrdiff_t)sizeof *acc, x, w, start, p, NULL);
+    int row = 0;
+    do { /* a weight block per row, not a row per weight block: few weights are what most calls have */
+        NAME(conv_run)((char *)(acc + row * p->acc_next), p->acc_pixel * (ptrdiff_t)sizeof *acc,
+                       (const char *)x + row * p->x_next * OPERAND_BYTES, w, start, p, NULL);
+    } while (++row < p->rows);
 }
 
 static TARGET void NAME(conv_codes)(uint8_t *codes, const void *x, const void *w, const int32_t *start,

@@ -27,6 +27,11 @@ void oct_i8_fill_arm(oct_i8_kernels *table, uint32_t cpu_mask);
  * without AVX-VNNI; x86 only. */
 void oct_i8_fill_vnni256(oct_i8_kernels *table);
 
+/* Convolution to sums on tiles, over the avx512vnni level, whose conv_row small calls go to; x86 only. */
+void oct_i8_fill_amx(oct_i8_kernels *table);
+void oct_i8_conv_row_avx512vnni(int32_t *acc, const void *x, const void *w, const int32_t *start,
+                                const oct_i8_conv_row *p);
+
 /* Elementwise kernels of one level (everything but layouts, convolutions and `level`). */
 void oct_i8_fill_elementwise_avx2(oct_i8_kernels *table);
 void oct_i8_fill_elementwise_avx512(oct_i8_kernels *table);

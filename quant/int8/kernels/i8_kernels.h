@@ -24,7 +24,7 @@
 
 #define OCT_I8_BLOCK 16 /* output channels of a packed weight block, on every level */
 
-/* One output row of a dense convolution or linear layer, or of one group of a grouped one:
+/* Output rows of a dense convolution or linear layer, or of one group of a grouped one; of one row:
  *   acc[p*acc_pixel + o] = start[o] + sum_{r,t,i} x[p*x_pixel + r*x_row + t*x_tap + i] * w(o, r, t, i)
  * where x holds operands as pad_image left them and w is what pack_conv made. x strides are in OPERANDS. */
 typedef struct oct_i8_conv_row {
@@ -33,6 +33,8 @@ typedef struct oct_i8_conv_row {
     int channels;                     /* padded channels: a multiple of the table's `group` */
     ptrdiff_t x_pixel, x_row, x_tap;  /* multiples of `group` */
     ptrdiff_t acc_pixel;              /* >= outputs */
+    int rows;                         /* conv_row: output rows; 0 and 1 are one row */
+    ptrdiff_t x_next, acc_next;       /* from output row to output row */
 } oct_i8_conv_row;
 
 /* The output stage of an entry that writes codes: how a sum becomes a code without leaving the registers.
@@ -135,10 +137,10 @@ typedef struct oct_i8_kernels {
      * for u8 codes, else 0; 0 in the padding). */
     void (*pack_conv)(void *packed, int32_t *correction, const int8_t *w, int outputs, int taps_h, int taps_w,
                       int channels, int is_signed);
-    /* start = [outputs rounded up to 16], x and w as above. */
+    /* start = [outputs rounded up to 16], x and w as above. All rows. */
     void (*conv_row)(int32_t *acc, const void *x, const void *w, const int32_t *start, const oct_i8_conv_row *p);
 
-    /* The same row, writing codes: codes[p*acc_pixel + o], acc_pixel in codes. */
+    /* The first of these rows, writing codes: codes[p*acc_pixel + o], acc_pixel in codes. */
     void (*conv_codes)(uint8_t *codes, const void *x, const void *w, const int32_t *start, const oct_i8_conv_row *p,
                        const oct_i8_output *output);
 
@@ -231,7 +233,7 @@ typedef struct oct_i8_kernels {
 } oct_i8_kernels;
 
 /* Fills the table: the C reference first, then every level in `cpu_mask` (base/cpu.h) in the order
- * avx2, avx512 (16-bit pairs), avxvnni, avx512vnni; neon, neondot. The mask must only hold features this machine has. */
+ * avx2, avx512 (16-bit pairs), avxvnni, avx512vnni, amx; neon, neondot. The mask must only hold features this machine has. */
 void oct_i8_kernels_init(oct_i8_kernels *table, uint32_t cpu_mask);
 
 #endif

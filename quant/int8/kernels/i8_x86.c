@@ -311,6 +311,11 @@ static const uint8_t spread_pairs[2][32] = {
 #define SCALAR oct_i8_depthwise_row_u8
 #include "quant/int8/kernels/i8_depthwise_tmpl.h"
 
+void oct_i8_conv_row_avx512vnni(int32_t *acc, const void *x, const void *w, const int32_t *start, const oct_i8_conv_row *p)
+{
+    conv_row_avx512vnni(acc, x, w, start, p);
+}
+
 void oct_i8_fill_vnni256(oct_i8_kernels *table)
 {
     oct_i8_fill_layout_u8(table);
@@ -355,6 +360,7 @@ void oct_i8_fill_x86(oct_i8_kernels *table, uint32_t cpu_mask)
         oct_i8_fill_depthwise_codes_avx512vnni(table);
         table->depthwise_row = depthwise_row_avx512vnni;
     }
+    if (cpu_mask & OCT_CPU_AMX) oct_i8_fill_amx(table);
 }
 
 #else
