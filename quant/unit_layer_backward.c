@@ -232,7 +232,7 @@ static oct_status convolution_gradients(oct_layer_job *job)
     oct_parallel_for(step->ctx->threads, weight_items(job), decode_weights, job);
     bool live = job->norm && !job->step->run->bn_frozen;
     oct_conv_source source = {live || job->kept.bits ? make_dy : NULL, make_x, job, step->in[0]->data,
-                              ldexpf(1, -step->in[0]->exponent), step->in[0]->is_signed};
+                              step->in[0]->scale, step->in[0]->is_signed};
     oct_tensor x = {.sample = job->in_sample}, w = {.data = job->w_f32, .sample = count};
     oct_tensor dw = {.data = job->dw, .sample = count};
     oct_step inner = *step;

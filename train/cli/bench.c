@@ -23,7 +23,7 @@
 #include "train/trainer.h"
 
 static struct {
-    const char *model, *data, *augment;
+    const char *model, *data, *augment, *profile;
     int64_t batch, steps, warmup, threads, size, channels, classes, seed;
     bool quantize, real, layers, json, quiet;
 } f;
@@ -35,6 +35,7 @@ static const arg_option options[] = {
     ARG_CHOICE("augment", &f.augment, "RECIPE", "loader: default imagenet", "none|flip|cifar|imagenet"),
     ARG_COUNT("batch-size", &f.batch, 1, 65536, "images", "default 128 for train, 1 for infer, 32 for loader"),
     ARG_ON("quantize", &f.quantize, "train: with fake quantization"),
+    ARG_CHOICE("profile", &f.profile, "NAME", "of quantized and int8 models by name, default po2", "po2|affine"),
     ARG_ON("float", &f.real, "infer --model: the float graph instead of the int8 engine"),
     ARG_COUNT("steps", &f.steps, 1, 1e6, "steps", "measured, default 50"),
     ARG_COUNT("warmup", &f.warmup, 0, 1e6, "steps", "before that, default 5"),
@@ -120,7 +121,7 @@ static oct_status build_graph(job *j, bool quantized)
     OCT_TRY(oct_graph_create(&j->graph, j->c.ctx, (uint64_t)f.seed));
     OCT_TRY(oct_model_build(&j->model, j->graph, f.model, &o));
     if (!quantized) return OCT_OK;
-    oct_qconfig config = OCT_QCONFIG_DEFAULT;
+    oct_qconfig config = f.profile && !strcmp(f.profile, "affine") ? OCT_QCONFIG_AFFINE : OCT_QCONFIG_DEFAULT;
     return oct_quantize(j->graph, &config, NULL, NULL);
 }
 

@@ -93,7 +93,8 @@ NAME(conv_store)(const NAME(conv_end) *e, char *out, VECTOR sums[16][4 * BLOCK_V
 }
 
 /* Four vectors of sums make one vector of bytes: the outputs of one, two or four pixels. range (of PACK) and full (no incomplete
- * block) are constants where it matters: a branch per vector would cost more than the packing. */
+ * block) are constants where it matters: a branch per vector would cost more than the packing. With multipliers OCT_I8_FROM_ZERO
+ * also says that the zero point is 0, as behind ReLU. */
 static inline __attribute__((always_inline)) TARGET void
 NAME(conv_store_codes)(const NAME(conv_end) *e, char *at, VECTOR sums[16][4 * BLOCK_VECTORS], int pixels, int blocks,
                        int range, int full, int affine)
@@ -113,8 +114,9 @@ NAME(conv_store_codes)(const NAME(conv_end) *e, char *at, VECTOR sums[16][4 * BL
             const VECTOR factor = LOAD(shift + i % vectors * LANES);
             codes[i] = affine ? SCALE(sums[from][i % vectors], factor) : SRA(sums[from][i % vectors], factor);
         }
-        const VECTOR packed = affine ? PACK_AFFINE(codes[0], codes[1], codes[2], codes[3], zero, lo, hi)
-                                     : PACK(codes[0], codes[1], codes[2], codes[3], lo, hi, range);
+        const VECTOR packed = affine && range == OCT_I8_UNSIGNED
+                                  ? PACK_AFFINE(codes[0], codes[1], codes[2], codes[3], zero, lo, hi)
+                                  : PACK(codes[0], codes[1], codes[2], codes[3], lo, hi, range);
         OCT_I8_UNROLL
         for (int i = 0; i < together; i++, out += pixel)
             if (q + i < pixels) STORE_PART(out, packed, i, size, count);
@@ -147,6 +149,8 @@ NAME(conv_tile)(const NAME(conv_end) *e, char *out, const char *x, const char *w
     }
     if (!e->stage)
         NAME(conv_store)(e, out, sums, pixels, blocks);
+    else if (e->stage->multiplier && e->last == OCT_I8_BLOCK && e->stage->lo == 0 && e->stage->zero == 0)
+        NAME(conv_store_codes)(e, out, sums, pixels, blocks, OCT_I8_FROM_ZERO, 1, 1);
     else if (e->stage->multiplier && e->last == OCT_I8_BLOCK)
         NAME(conv_store_codes)(e, out, sums, pixels, blocks, OCT_I8_UNSIGNED, 1, 1);
     else if (e->stage->multiplier)
