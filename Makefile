@@ -9,7 +9,7 @@ PREFIX  ?= /usr/local
 B       := build/$(VARIANT)
 Q       := $(if $(V),,@)
 HDF5    := $(shell pkg-config --exists hdf5-serial 2>/dev/null && echo hdf5-serial || echo hdf5)
-PKGS    := $(HDF5) zlib libcjson libzip
+PKGS    := $(HDF5) zlib libcjson libzip libprotobuf-c
 MISSING := $(shell for p in $(PKGS) cunit; do pkg-config --exists $$p 2>/dev/null || echo $$p; done)
 
 OPT_release := -O3
@@ -37,6 +37,8 @@ PROGRAMS := $(filter-out $(CLI_PARTS),$(basename $(notdir $(wildcard train/cli/*
 TESTS    := $(basename $(notdir $(wildcard tests/test_*.c)))
 
 obj = $(patsubst %.c,$(B)/%.o,$(1))
+# ONNX's messages, from our own description of them.
+ONNX     := $(B)/layers/import/onnx.pb-c
 LIB      := $(B)/liboctet.a
 ENGINE   := $(B)/liboctet-int8.a
 BIN      := $(if $(filter release,$(VARIANT)),bin,$(B)/bin)
@@ -60,7 +62,15 @@ $(B)/%.o: %.c $(B)/settings
 	$(if $(V),,@echo "  CC $<")
 	$(Q)$(CC) $(ALL_CFLAGS) -MMD -MP -c $< -o $@
 
-$(LIB): $(call obj,$(LIB_SRC))
+$(ONNX).c: layers/import/onnx.proto
+	@mkdir -p $(@D)
+	$(Q)protoc-c --c_out=$(B) $<
+$(ONNX).o: $(ONNX).c $(B)/settings
+	$(Q)$(CC) $(ALL_CFLAGS) -w -I$(B) -c $< -o $@
+$(B)/layers/import/onnx_file.o: private ALL_CFLAGS += -I$(B)
+$(B)/layers/import/onnx_file.o: $(ONNX).c
+
+$(LIB): $(call obj,$(LIB_SRC)) $(ONNX).o
 	@rm -f $@
 	$(Q)$(AR) rcs $@ $^
 

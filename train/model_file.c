@@ -83,7 +83,8 @@ static oct_status open_any(oct_model_file *f, const char *path)
         OCT_TRY(oct_checkpoint_read(&f->checkpoint, path, f->ctx));
         return describe_graph(f);
     }
-    if (status == OCT_OK && strcmp(format, OCT_INT8_FILE_FORMAT) && oct_keras_probe(path) != OCT_KERAS_NONE) {
+    bool other = status == OCT_ERR_FORMAT || (status == OCT_OK && strcmp(format, OCT_INT8_FILE_FORMAT));
+    if (other && oct_checkpoint_is_foreign(path)) {
         OCT_TRY(oct_checkpoint_import(&f->checkpoint, path, NULL, f->ctx));
         return describe_graph(f);
     }

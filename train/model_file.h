@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause
  * Any model from a file, decided by content: a checkpoint (float or quantized), an int8 model as HDF5, an int8 model as
- * flat image, a Keras HDF5 file (float); and with the name of a network a file of weights alone, as PyTorch writes
+ * flat image, a Keras HDF5 or ONNX file (float); and with the name of a network a file of weights alone, as PyTorch writes
  * them.
  */
 #ifndef OCT_TRAIN_MODEL_FILE_H

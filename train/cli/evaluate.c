@@ -127,6 +127,9 @@ static void print_verdict(job *j)
     cli_print(c, "  %-24s %14" PRId64, "codes compared", v->codes_compared);
     cli_print(c, "  %-24s %14" PRId64, "codes differing", v->codes_differing);
     cli_print(c, "  %-24s %14" PRId64, "outputs identical", v->outputs_identical);
+    if (v->rounding_compared)
+        cli_print(c, "  %-24s %14" PRId64 "   (%.4f %% of %" PRId64 ", by at most %d)", "apart from exact ones", v->rounding_differing,
+                  100.0 * (double)v->rounding_differing / (double)v->rounding_compared, v->rounding_compared, v->rounding_most);
     if (v->first_tensor)
         cli_print(c, "  first difference in '%s', image %" PRId64, v->first_tensor, v->first_image);
     cli_print(c, j->differs ? "DIFFERENT" : "identical");
@@ -153,6 +156,11 @@ static void print_result(job *j)
         cli_add(r, "codes_compared", (double)v->codes_compared, 0);
         cli_add(r, "codes_differing", (double)v->codes_differing, 0);
         cli_add(r, "outputs_identical", (double)v->outputs_identical, 0);
+        if (v->rounding_compared) {
+            cli_add(r, "rounding_compared", (double)v->rounding_compared, 0);
+            cli_add(r, "rounding_differing", (double)v->rounding_differing, 0);
+            cli_add(r, "rounding_most", v->rounding_most, 0);
+        }
     }
     cli_emit(c, r);
 }

@@ -119,18 +119,20 @@ static oct_status read_pretrained(train_run *r, const char *path)
     char format[OCT_STATE_FORMAT_BYTES] = "";
     oct_error *error = &r->c.ctx->error;
     oct_status status = oct_state_probe(format, path, NULL);
-    if (status == OCT_OK && strcmp(format, OCT_STATE_FORMAT) && oct_keras_probe(path) != OCT_KERAS_NONE)
-        return r->flags.model ? OCT_OK : read_foreign(r, path);
+    bool other = status == OCT_ERR_FORMAT || (status == OCT_OK && strcmp(format, OCT_STATE_FORMAT));
+    if (other && oct_checkpoint_is_foreign(path) && !r->flags.model) return read_foreign(r, path);
+    if (other && oct_onnx_probe(path))
+        return oct_fail(error, OCT_ERR_ARGUMENT, "%s is an ONNX file, which brings its network along: leave --model out", path);
     oct_weights_kind kind = OCT_WEIGHTS_UNKNOWN;
-    if (status == OCT_ERR_FORMAT) OCT_TRY(oct_weights_probe(&kind, path, error));
+    if (other) OCT_TRY(oct_weights_probe(&kind, path, error));
     if (kind != OCT_WEIGHTS_UNKNOWN && r->flags.model) return OCT_OK; /* read when there is a network to load into */
     if (kind != OCT_WEIGHTS_UNKNOWN)
         return oct_fail(error, OCT_ERR_ARGUMENT, "%s holds weights alone (%s): --model NAME says of which network",
                         path, oct_weights_kind_name(kind));
-    if (status == OCT_ERR_FORMAT || (status == OCT_OK && strcmp(format, OCT_STATE_FORMAT)))
+    if (other)
         return oct_fail(error, OCT_ERR_FORMAT,
-                        "%s is no checkpoint: --pretrained takes a last.h5 or best.h5 of train, a Keras .h5, PyTorch's "
-                        ".pth or .safetensors, not an exported int8 model or another file", path);
+                        "%s is no checkpoint: --pretrained takes a last.h5 or best.h5 of train, a Keras .h5, an ONNX file, "
+                        "PyTorch's .pth or .safetensors, not an exported int8 model or another file", path);
     return oct_checkpoint_read(&r->start, path, r->c.ctx);
 }
 
@@ -270,6 +272,9 @@ static oct_status take_model(train_run *r)
 static oct_status make_model(train_run *r)
 {
     OCT_TRY(r->start.graph && (r->resumed || !r->flags.model) ? take_model(r) : build_model(r));
+    if (r->model.task != OCT_CLASSIFY)
+        return fail(r, OCT_ERR_UNSUPPORTED,
+                    "the model is no classifier; train works on labels. oct_trainer (train/trainer.h) takes it");
     if (!r->resumed && r->flags.quantize && quantized(r))
         cli_note(&r->c, "%s is quantized already: its configuration stays", r->flags.pretrained);
     if (!r->resumed && r->flags.quantize && !quantized(r)) {
