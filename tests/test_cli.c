@@ -306,6 +306,14 @@ static void whole_path_gives_identical_codes(void)
               number_in(r, "top1") == int8);
     CU_ASSERT(number_in(r, "top5") == 100 && number_in(r, "loss") > 0);
     cJSON_Delete(r);
+    EXPECT(0, "inspect %s/f/last.h5", work);
+    expect_text(out, "float, image");
+    expect_text(out, "total: ");
+    EXPECT(0, "inspect %s/q/last.h5 --json", work);
+    expect_text(out, "\"event\":\"layer\"");
+    expect_text(out, "\"kind\":\"quantized\"");
+    EXPECT(0, "inspect %s/q/int8.h5", work);
+    expect_text(out, "int8, image");
     EXPECT(0, "export %s/q/last.h5 -o %s/q.img --format image --data %s --images 20 --ranges", work, work,
            work);
     expect_text(out, "same scores on 20");
@@ -405,18 +413,10 @@ static void evaluate_damaged_or_unfitting_files_are_refused(void)
     EXPECT(0, TRAIN "--pretrained %s/f/last.h5 --data %s --output %s/p --epochs 1 --new-head", work, folder, work);
 }
 
-static void inspect_any_file_tells_its_kind(void)
+static void inspect_files_of_weights_tells_their_kind(void)
 {
 #define GOLDEN "tests/golden/import/"
     NEED_PROGRAMS();
-    EXPECT(0, "inspect %s/f/last.h5", work);
-    expect_text(out, "float, image");
-    expect_text(out, "total: ");
-    EXPECT(0, "inspect %s/q/last.h5 --json", work);
-    expect_text(out, "\"event\":\"layer\"");
-    expect_text(out, "\"kind\":\"quantized\"");
-    EXPECT(0, "inspect %s/q/int8.h5", work);
-    expect_text(out, "int8, image");
     EXPECT(0, "inspect " GOLDEN "typed.pth --stats");
     expect_text(out, "PyTorch .pth, 17 tensors");
     EXPECT(0, "inspect " GOLDEN "typed.safetensors --json");
@@ -816,7 +816,7 @@ static const test_case cases[] = {
     {"whole_path_gives_identical_codes", whole_path_gives_identical_codes},
     {"evaluate_changed_weight_code_exits_1", evaluate_changed_weight_code_exits_1},
     {"evaluate_damaged_or_unfitting_files_are_refused", evaluate_damaged_or_unfitting_files_are_refused},
-    {"inspect_any_file_tells_its_kind", inspect_any_file_tells_its_kind},
+    {"inspect_files_of_weights_tells_their_kind", inspect_files_of_weights_tells_their_kind},
     {"train_unreadable_images_are_counted_and_named", train_unreadable_images_are_counted_and_named},
     {"train_way_of_resizing_is_carried_into_every_file", train_way_of_resizing_is_carried_into_every_file},
     {"train_interrupted_saves_and_exits_130", train_interrupted_saves_and_exits_130},
