@@ -8,6 +8,7 @@
 #include "autograd/base/memory.h"
 #include "autograd/ops.h"
 #include "quant/int8/spec.h"
+#include "quant/pass.h"
 
 enum { NAME_BYTES = 320 };
 static const float default_shrink = 0.01f;
@@ -47,7 +48,7 @@ static bool is_loss(const oct_node *n)
 
 static bool passes_codes(const oct_node *n)
 {
-    return is_op(n, &oct_op_max_pool) || is_op(n, &oct_op_flatten);
+    return n->kind == OCT_NODE_OP && oct_op_passes_codes(n->op);
 }
 
 /* Users that are part of the network: not losses, not readers of a grid. */
@@ -195,6 +196,12 @@ static oct_status quantize_layer(const pass *p, const oct_node *layer)
     return OCT_OK;
 }
 
+static oct_status drop_cap(const pass *p, const oct_node *n)
+{
+    if (!p->config->drop_caps || !is_op(n, &oct_op_clip) || ((const oct_clip_attrs *)n->attrs)->lo != 0) return OCT_OK;
+    return oct_graph_replace(p->graph, (oct_value){n->id}, &oct_op_relu, NULL, (oct_value[]){{n->inputs[0]}}, 1);
+}
+
 /* The last layer: its value goes to a loss or nowhere. */
 static bool is_output(const oct_graph *g, const oct_node *n)
 {
@@ -202,20 +209,14 @@ static bool is_output(const oct_graph *g, const oct_node *n)
     return network_users(g, n, &user) == 0;
 }
 
-static oct_status drop_cap(const pass *p, const oct_node *n)
-{
-    if (!p->config->drop_caps || !is_op(n, &oct_op_clip) || ((const oct_clip_attrs *)n->attrs)->lo != 0) return OCT_OK;
-    return oct_graph_replace(p->graph, (oct_value){n->id}, &oct_op_relu, NULL, (oct_value[]){{n->inputs[0]}}, 1);
-}
-
 /* Ops that the engine knows, in the forms it knows them. */
 static oct_status check_integer_form(const pass *p, const oct_node *n)
 {
     static const oct_op *const known[] = {
         &oct_op_conv2d, &oct_op_linear, &oct_op_batch_norm, &oct_op_batch_norm_fold, &oct_op_relu, &oct_op_clip, &oct_op_concat, &oct_op_add,
-        &oct_op_mul, &oct_op_max_pool, &oct_op_average_pool, &oct_op_global_average_pool, &oct_op_flatten,
+        &oct_op_sub, &oct_op_mul, &oct_op_prelu, &oct_op_argmax, &oct_op_max_pool, &oct_op_average_pool, &oct_op_global_average_pool, &oct_op_flatten,
         &oct_op_dropout, &oct_op_normalize};
-    bool found = false;
+    bool found = oct_op_passes_codes(n->op) || oct_op_is_tabled(n->op);
     for (size_t i = 0; i < sizeof known / sizeof known[0]; i++) found |= n->op == known[i];
     if (!found) return refuse(p, n, "the op has no integer form");
     if ((is_op(n, &oct_op_add) || is_op(n, &oct_op_mul)) && n->input_count != 2)
@@ -237,6 +238,11 @@ static oct_status visit(const pass *p, const oct_node *n)
     OCT_TRY(check_integer_form(p, n));
     if (is_op(n, &oct_op_batch_norm))
         return refuse(p, n, "batch norm must follow a convolution or linear layer that nothing else reads");
+    if (passes_codes(n) || oct_op_is_tabled(n->op) || is_op(n, &oct_op_argmax)) OCT_TRY(require_grid(p, n));
+    if (is_op(n, &oct_op_argmax)) {
+        report(p, n, "%s", "index of the largest code");
+        return is_output(g, n) ? OCT_OK : refuse(p, n, "its integer form is the last of a network");
+    }
     if (passes_codes(n)) {
         report(p, n, "%s", "codes pass through");
         return OCT_OK;

@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: BSD-2-Clause
  * The insertion pass: turns a float graph into one with fake-quant nodes, in place, and says where and why.
  *
- * Rules (docs/quantization.md 4.1 and 4.7): a point behind every float input, every activation, add, mul, concat, average
- * pool, and behind every convolution, linear layer or batch norm whose only user is not an activation (or batch norm)
- * that takes it over. Max pool and flatten pass codes on. The last layer has quantized weights and an int32 bias but no
+ * Rules (docs/quantization.md 4.1 and 4.7): a point behind every float input, every activation (functions of one code run
+ * as tables of 256), add, sub, mul, concat, average pool, and behind every convolution, linear layer or batch norm whose only user is not an activation (or batch norm)
+ * that takes it over. Max pool, pad, slice,
+ * resizes, flatten, reshape and softmax pass codes on. The last layer has quantized weights and an int32 bias but no
  * output point unless asked for. Weights are quantized in every convolution and linear layer. Range state belongs to the
  * edge: a weight used twice gets two ranges. Running the pass twice adds nothing.
  */

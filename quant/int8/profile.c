@@ -27,6 +27,12 @@ const char *oct_int8_step_kernel(const oct_int8_step *s, bool fused)
     case OCT_INT8_ADD: return "add";
     case OCT_INT8_MUL: return "mul";
     case OCT_INT8_CONCAT:
+    case OCT_INT8_SUB: return "sub";
+    case OCT_INT8_PAD:
+    case OCT_INT8_RESIZE_NEAREST: return "copy";
+    case OCT_INT8_RESIZE_BILINEAR: return "blend";
+    case OCT_INT8_SOFTMAX: return "softmax";
+    case OCT_INT8_ARGMAX: return "argmax";
     case OCT_INT8_RESCALE: return "rescale";
     case OCT_INT8_MAX_POOL: return "pool_max";
     case OCT_INT8_AVERAGE_POOL: return "pool_sum";
