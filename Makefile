@@ -31,7 +31,7 @@ LDALL := $(OPT_$(VARIANT)) -fopenmp -pthread $(LDFLAGS)
 LIB_DIRS := autograd/base autograd/kernels autograd layers layers/import quant quant/ptq quant/int8 quant/int8/kernels optim datasets train
 LIB_SRC  := $(foreach d,$(LIB_DIRS),$(wildcard $(d)/*.c))
 ENGINE_SRC := $(wildcard autograd/base/*.c quant/int8/*.c quant/int8/kernels/*.c)
-CLI_PARTS := args bench_account bench_layers data peak progress report train_final train_options train_setup spin
+CLI_PARTS := args bench_account bench_layers bench_loader data peak progress report train_final train_options train_setup spin
 CLI_SHARED := $(CLI_PARTS:%=train/cli/%.c)
 PROGRAMS := $(filter-out $(CLI_PARTS),$(basename $(notdir $(wildcard train/cli/*.c))))
 TESTS    := $(basename $(notdir $(wildcard tests/test_*.c)))

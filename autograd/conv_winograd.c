@@ -23,15 +23,17 @@ enum {
 typedef struct grid {
     int in_h, in_w, in_c, out_h, out_w, out_c, pad_top, pad_left;
     int tiles_h, tiles_w;
+    int y_pixel; /* channels of y in memory: out_c, or more when out_c are a part of them */
 } grid;
 
 static grid grid_of(const oct_conv_geometry *g, bool towards_x)
 {
-    grid r = {g->in_h, g->in_w, g->in_c, g->out_h, g->out_w, g->out_c, g->pad_top, g->pad_left, 0, 0};
+    grid r = {g->in_h, g->in_w, g->in_c, g->out_h, g->out_w, g->out_c, g->pad_top, g->pad_left, 0, 0, 0};
     if (towards_x)
-        r = (grid){g->out_h, g->out_w, g->out_c, g->in_h, g->in_w, g->in_c, 2 - g->pad_top, 2 - g->pad_left, 0, 0};
+        r = (grid){g->out_h, g->out_w, g->out_c, g->in_h, g->in_w, g->in_c, 2 - g->pad_top, 2 - g->pad_left, 0, 0, 0};
     r.tiles_h = (r.out_h + 1) / 2;
     r.tiles_w = (r.out_w + 1) / 2;
+    r.y_pixel = r.out_c;
     return r;
 }
 
@@ -205,34 +207,67 @@ static void group_input(const oct_f32_kernels *f32, const grid *r, const group *
     }
 }
 
-static void group_output(const oct_f32_kernels *f32, const grid *r, const group *u, const float *bias, float *y,
-                         int accumulate)
+/* end(y) of two rows of an image. */
+static void end_rows(const oct_f32_kernels *f32, const grid *r, const oct_f32_end *end, float *y, ptrdiff_t residual, int rows)
 {
-    size_t image = (size_t)r->out_h * (size_t)r->out_w * (size_t)r->out_c;
+    const float *other = end->residual ? end->residual + residual : NULL;
+    size_t pixels = (size_t)rows * (size_t)r->out_w, n = (size_t)r->out_c;
+    if (r->y_pixel == r->out_c) {
+        if (other) f32->add(y, y, other, pixels * n);
+        f32->clamp(y, y, pixels * n, end->lo, end->hi);
+        return;
+    }
+    for (size_t i = 0; i < pixels; i++, y += r->y_pixel) {
+        if (other) f32->add(y, y, other + i * (size_t)r->y_pixel, n);
+        f32->clamp(y, y, n, end->lo, end->hi);
+    }
+}
+
+static void group_output(const oct_f32_kernels *f32, const grid *r, const group *u, const oct_winograd_outputs *o, float *y)
+{
+    size_t row_size = (size_t)r->out_w * (size_t)r->y_pixel, image = (size_t)r->out_h * row_size;
     oct_f32_tiles p = {.tiles = r->tiles_w,
                        .channels = r->out_c,
                        .height = r->out_h,
                        .width = r->out_w,
-                       .row = (ptrdiff_t)r->out_w * r->out_c,
-                       .pixel = r->out_c,
+                       .row = (ptrdiff_t)row_size,
+                       .pixel = r->y_pixel,
                        .position = (ptrdiff_t)u->m_position,
                        .tile = (ptrdiff_t)u->m_tile,
-                       .accumulate = accumulate};
+                       .accumulate = o->accumulate};
     for (int k = 0; k < u->rows; k++) {
         int row = u->first + k;
         p.top = 2 * (row % r->tiles_h);
-        f32->winograd_output(y + (size_t)(row / r->tiles_h) * image, u->m + (size_t)k * (size_t)r->tiles_w * u->m_tile,
-                             bias, &p);
+        float *to = y + (size_t)(row / r->tiles_h) * image;
+        f32->winograd_output(to, u->m + (size_t)k * (size_t)r->tiles_w * u->m_tile, o->bias, &p);
+        if (!o->end) continue;
+        float *first = to + (size_t)p.top * row_size;
+        end_rows(f32, r, o->end, first, first - y, r->out_h - p.top < 2 ? 1 : 2);
     }
 }
 
 void oct_winograd_run(const oct_f32_kernels *f32, const oct_conv_geometry *g, bool towards_x, const float *packed,
-                      const float *bias, float *y, int accumulate, const float *x, int images, float *buffer)
+                      const oct_winograd_outputs *outputs, float *y, const float *x, int images, float *buffer)
 {
     grid r = grid_of(g, towards_x);
+    oct_winograd_outputs o = outputs ? *outputs : (oct_winograd_outputs){.parts = 1};
+    oct_f32_end end;
+    size_t slab = slab_stride(r.in_c, r.out_c), blocks = block_count(r.out_c);
+    size_t first = share_start(blocks, o.part, o.parts), last = share_start(blocks, o.part + 1, o.parts);
+    if (first == last) return;
+    if (last < blocks) r.out_c = (int)(last * BLOCK);
+    r.out_c -= (int)(first * BLOCK);
+    packed += first * BLOCK * (size_t)r.in_c;
+    y += first * BLOCK;
+    if (o.bias) o.bias += first * BLOCK;
+    if (o.end) {
+        end = *o.end;
+        if (end.residual) end.residual += first * BLOCK;
+        o.end = &end;
+    }
     int step = group_rows(&r), all = images * r.tiles_h;
     group u = {.v = buffer, .v_tile = tile_stride(r.in_c), .m_tile = tile_stride(r.out_c)};
-    size_t most = (size_t)step * (size_t)r.tiles_w, slab = slab_stride(r.in_c, r.out_c);
+    size_t most = (size_t)step * (size_t)r.tiles_w;
     u.v_position = position_stride(most * u.v_tile);
     u.m_position = position_stride(most * u.m_tile);
     u.m = buffer + POSITIONS * u.v_position;
@@ -248,7 +283,7 @@ void oct_winograd_run(const oct_f32_kernels *f32, const oct_conv_geometry *g, bo
         group_input(f32, &r, &u, x);
         for (size_t k = 0; k < POSITIONS; k++)
             f32->conv_row(u.m + k * u.m_position, u.v + k * u.v_position, packed + k * slab, NULL, &p);
-        group_output(f32, &r, &u, bias, y, accumulate);
+        group_output(f32, &r, &u, &o, y);
     }
 }
 

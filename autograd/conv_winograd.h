@@ -52,9 +52,17 @@ int oct_winograd_images(const oct_conv_geometry *g);
 /* Floats of working memory of one call of run (either direction) or dw. */
 size_t oct_winograd_buffer_size(const oct_conv_geometry *g);
 
-/* y = conv(x) + bias, or y += with accumulate, for `images` >= 1 images; bias may be NULL. towards_x: x is dy, y is dx. */
+/* What becomes of the outputs, and which: y = end(conv(x) + bias), or y += with accumulate; bias and end may be NULL,
+ * end->residual starts at y. `parts` > 1: only share `part` of the output channels; all shares together are what one call
+ * makes, bit for bit. */
+typedef struct oct_winograd_outputs {
+    const float *bias;
+    const oct_f32_end *end; /* with one accumulate must be 0 */
+    int accumulate, part, parts;
+} oct_winograd_outputs;
+/* For `images` >= 1 images. towards_x: x is dy, y is dx. outputs NULL: y = conv(x). */
 void oct_winograd_run(const oct_f32_kernels *f32, const oct_conv_geometry *g, bool towards_x, const float *packed,
-                      const float *bias, float *y, int accumulate, const float *x, int images, float *buffer);
+                      const oct_winograd_outputs *outputs, float *y, const float *x, int images, float *buffer);
 
 /* Floats of one partial weight gradient: 16 positions of in_c x (out_c rounded up to 16), in an order of its own. */
 size_t oct_winograd_dw_size(const oct_conv_geometry *g);

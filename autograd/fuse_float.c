@@ -21,10 +21,8 @@ static oct_bn_task task_of(const oct_graph *graph, const oct_unit *unit)
         .bn = graph->nodes[unit->nodes[ROLE_BN]], .residual = -1, .lo = -INFINITY, .hi = INFINITY};
     if (unit->nodes[ROLE_ADD] >= 0) task.residual = INPUT_RESIDUAL;
     if (unit->nodes[ROLE_ACTIVATION] >= 0) {
-        const oct_node *activation = graph->nodes[unit->nodes[ROLE_ACTIVATION]];
-        oct_clip_attrs limits = {0.0f, INFINITY};
-        if (activation->op == &oct_op_clip) limits = *(const oct_clip_attrs *)activation->attrs;
-        task.masked = true;
+        oct_clip_attrs limits = {-INFINITY, INFINITY};
+        task.masked = oct_node_limits(graph->nodes[unit->nodes[ROLE_ACTIVATION]], &limits);
         task.lo = limits.lo;
         task.hi = limits.hi;
     }
@@ -71,24 +69,13 @@ static const oct_exec exec_clip = FUSED_EXEC("bn+clip", OCT_READS_OUTPUT, true);
 static const oct_exec exec_add_relu = FUSED_EXEC("bn+add+relu", OCT_READS_OUTPUT, false);
 static const oct_exec exec_add_clip = FUSED_EXEC("bn+add+clip", OCT_READS_OUTPUT, false);
 
-/* Value `id` may disappear inside a unit: only one node reads it, and nobody else wants it. */
-static bool is_inner(const oct_graph *graph, int32_t id, const bool *kept)
-{
-    return !kept[id] && oct_graph_users(graph, (oct_value){id}, NULL, 0) == 1;
-}
-
-static bool is_op(const oct_node *node, const oct_op *op)
-{
-    return node->kind == OCT_NODE_OP && node->op == op;
-}
-
 /* Which operand of an addition is a batch norm that can be claimed, -1 = none. */
 static int claimable_operand(const oct_graph *graph, const oct_node *add, const bool *kept)
 {
     if (add->input_count != 2 || add->inputs[0] == add->inputs[1]) return -1;
     for (int i = 0; i < 2; i++) {
         const oct_node *bn = oct_node_input(graph, add, i);
-        if (is_op(bn, &oct_op_batch_norm) && is_inner(graph, bn->id, kept) &&
+        if (oct_node_is(bn, &oct_op_batch_norm) && oct_node_is_inner(graph, bn, kept) &&
             bn->inputs[0] != add->inputs[1 - i]) {
             return i;
         }
@@ -110,17 +97,18 @@ static bool inputs_differ(const oct_unit *unit)
 static bool match(const oct_graph *graph, const oct_node *node, const bool *kept, oct_unit *unit)
 {
     const oct_node *activation = NULL, *add = NULL, *bn = node;
-    if (is_op(bn, &oct_op_relu) || is_op(bn, &oct_op_clip)) {
+    oct_clip_attrs limits;
+    if (oct_node_limits(bn, &limits)) {
         activation = bn;
         bn = oct_node_input(graph, bn, 0);
-        if (!is_inner(graph, bn->id, kept)) return false;
+        if (!oct_node_is_inner(graph, bn, kept)) return false;
     }
-    int operand = is_op(bn, &oct_op_add) ? claimable_operand(graph, bn, kept) : -1;
+    int operand = oct_node_is(bn, &oct_op_add) ? claimable_operand(graph, bn, kept) : -1;
     if (operand >= 0) {
         add = bn;
         bn = oct_node_input(graph, add, operand);
     }
-    if (bn == node || !is_op(bn, &oct_op_batch_norm)) return false;
+    if (bn == node || !oct_node_is(bn, &oct_op_batch_norm)) return false;
     *unit = (oct_unit){.node_count = ROLE_COUNT,
                        .nodes = {bn->id, add ? add->id : -1, activation ? activation->id : -1},
                        .last = node->id,

@@ -387,6 +387,22 @@ oct_status oct_graph_hoist(oct_graph *g, oct_value node, oct_value after)
     return OCT_OK;
 }
 
+oct_status oct_graph_rename(oct_graph *g, oct_value node, const char *name)
+{
+    oct_error *error = &g->ctx->error;
+    size_t length = name ? strlen(name) : 0;
+    if (!oct_graph_node(g, node)) return oct_fail(error, OCT_ERR_ARGUMENT, "rename: no such node");
+    if (length == 0 || length > MAX_NAME)
+        return oct_fail(error, OCT_ERR_ARGUMENT, "node name '%.40s': expected 1..%d characters", name ? name : "", MAX_NAME);
+    oct_value taken = oct_graph_find(g, name);
+    if (taken.id >= 0 && taken.id != node.id)
+        return oct_fail(error, OCT_ERR_ARGUMENT, "node '%s': the name is already taken", name);
+    char *copy = oct_arena_strdup(g->arena, name);
+    if (!copy) return oct_out_of_memory(g->ctx, name);
+    g->nodes[node.id]->name = copy;
+    return OCT_OK;
+}
+
 oct_status oct_graph_add_fuser(oct_graph *g, const struct oct_fuser *fuser)
 {
     for (int i = 0; i < g->fuser_count; i++)

@@ -140,6 +140,8 @@ OCT_MUST_USE oct_status oct_graph_replace(oct_graph *graph, oct_value node, cons
 /* Moves a parameter or buffer right behind `after` in execution order when it comes later; any other node that comes
  * later is an error. Lets a pass read a statistic in front of the layer that declared it. */
 OCT_MUST_USE oct_status oct_graph_hoist(oct_graph *graph, oct_value node, oct_value after);
+/* Gives a node another name, which no other node has. OCT_ERR_ARGUMENT when it is taken or no name. */
+OCT_MUST_USE oct_status oct_graph_rename(oct_graph *graph, oct_value node, const char *name);
 /* Registers a fuser (once; registering again does nothing). */
 OCT_MUST_USE oct_status oct_graph_add_fuser(oct_graph *graph, const struct oct_fuser *fuser);
 

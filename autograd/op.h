@@ -10,12 +10,15 @@
 #ifndef OCT_OP_H
 #define OCT_OP_H
 
+#include <math.h>
+
 #include "autograd/graph.h"
 #include "autograd/kernels/f32_kernels.h"
 
 /* --- attributes: plain structs, described so that files and printouts need no code per op --- */
 
-typedef enum oct_attr_type { OCT_ATTR_INT /* int32_t */, OCT_ATTR_FLOAT /* float */ } oct_attr_type;
+/* OCT_ATTR_CHOICE: an int32_t added later; 0 is what was there before, and files leave it out. */
+typedef enum oct_attr_type { OCT_ATTR_INT /* int32_t */, OCT_ATTR_FLOAT /* float */, OCT_ATTR_CHOICE } oct_attr_type;
 typedef struct oct_attr {
     const char *name;
     oct_attr_type type;
@@ -74,15 +77,27 @@ typedef struct oct_tensor {
     void *data;          /* NULL for gradients that nobody needs */
     size_t sample;       /* elements per sample; parameters and buffers: all elements */
     oct_storage storage;
-    int exponent;        /* codes: real = code * 2^-exponent; set by the producing step's forward */
-    int is_signed;       /* codes: s8 instead of u8 */
-    int on_grid;         /* codes: exponent and is_signed are valid */
+    /* Codes: real = (code - zero_point)*scale, set by the producing step's forward. */
+    float scale;
+    int zero_point;      /* 0 where the scale is a power of two */
+    int exponent;        /* scale = 2^-exponent; 0 for other scales */
+    int is_signed;       /* s8 instead of u8 */
+    int on_grid;         /* the above are valid */
     oct_affine affine;   /* OCT_STORE_AFFINE: set by the producing step's forward */
     /* sum not NULL: wanted; the step that makes the tensor fills them. Of a value: sums and squares. Of the gradient of a
      * lazy value: sum and dot of bn_masked_sums, final when there is one reader alone. */
     oct_partial_sums sums;
     const oct_lazy_gradient *gradient; /* of a gradient: not NULL when data holds dz instead (set by the reader) */
 } oct_tensor;
+
+static inline void oct_tensor_copy_grid(oct_tensor *to, const oct_tensor *from)
+{
+    to->scale = from->scale;
+    to->zero_point = from->zero_point;
+    to->exponent = from->exponent;
+    to->is_signed = from->is_signed;
+    to->on_grid = from->on_grid;
+}
 
 /* Everything one executable step sees: nodes, tensors, kernels, memory. Made by the plan, one per unit. */
 typedef struct oct_step {
@@ -101,6 +116,7 @@ typedef struct oct_step {
     bool lazy_out;                    /* exec->lazy: leave out as an affine of in[0], whose memory it shares */
     bool lazy_d_in;                   /* exec->lazy: leave d_in[0] as d_in[0]->gradient; its data is d_out's */
     void *saved;                      /* bytes asked for by saved_bytes: forward writes, backward reads */
+    void *prepared;                   /* bytes asked for by prepared_bytes: prepare writes, forward reads */
     void *scratch;                    /* bytes asked for by scratch_bytes: contents undefined at entry */
 } oct_step;
 
@@ -112,6 +128,9 @@ typedef struct oct_exec {
     const char *name; /* printed by --print-plan: "conv2d", "bn+relu" */
     /* Fails only for what could not be known before: non-finite data. `run->mode` decides what is kept. */
     oct_status (*forward)(oct_step *step);
+    /* Writes step->prepared from parameters and buffers alone; called before forward, once while the plan is held
+     * (oct_plan_hold). Has the scratch of forward. NULL = nothing to prepare. */
+    oct_status (*prepare)(oct_step *step);
     /* Called in reverse order with d_out complete. Writes (or adds to) every d_in[i] that is not NULL. NULL = the op
      * has no gradient. */
     oct_status (*backward)(oct_step *step);
@@ -135,17 +154,27 @@ typedef struct oct_exec {
     bool wants_sums;
     /* Bytes for a batch; NULL = 0. threads is what oct_parallel_for will use. */
     size_t (*saved_bytes)(const oct_graph *graph, const struct oct_unit *unit, int batch, int threads);
+    size_t (*prepared_bytes)(const oct_graph *graph, const struct oct_unit *unit);
     size_t (*scratch_bytes)(const oct_graph *graph, const struct oct_unit *unit, int batch, int threads, bool backward);
 } oct_exec;
 
 /* --- execution by the reference --- */
 
-/* Grid of a value in the reference: real = code * 2^-exponent. Weights may have one exponent per output channel. */
+/* Grid of a value in the reference: real = (code - zero_point)*scale, and where scales are powers of two scale =
+ * 2^-exponent. Weights may have one per output channel. */
 typedef struct oct_grid {
-    int count;           /* 0 = not on a grid, 1 = one exponent, else one per channel */
+    int count;           /* 0 = not on a grid, 1 = one scale, else one per channel */
     const int *exponent;
     int is_signed;
+    const double *scale; /* NULL: 2^-exponent */
+    int zero_point;
 } oct_grid;
+
+static inline double oct_grid_scale(const oct_grid *grid, size_t channel)
+{
+    size_t i = grid->count > 1 ? channel : 0;
+    return grid->scale ? grid->scale[i] : ldexp(1, -grid->exponent[i]);
+}
 
 typedef struct oct_ref {
     oct_ctx *ctx;
@@ -160,6 +189,11 @@ typedef struct oct_ref {
     const oct_grid *in_grid[OCT_MAX_INPUTS];
     oct_grid *grid;                     /* of out; ops that put values on a grid fill it (see oct_ref_set_grid) */
     int *grid_exponents;                /* room for `channels of the node's shape` exponents */
+    double *grid_scales;                /* and scales */
+    const oct_graph *graph;
+    const oct_grid *(*grid_of)(const struct oct_ref *ref, int32_t node); /* of any node computed before */
+    const double *(*value_of)(const struct oct_ref *ref, int32_t node);
+    struct oct_reference *reference;
     double *saved;                      /* saved_count doubles from forward to backward */
 } oct_ref;
 

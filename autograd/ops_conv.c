@@ -6,8 +6,10 @@
 
 #include <stddef.h>
 #include <stdint.h>
+#include <string.h>
 
 #include "autograd/base/par.h"
+#include "autograd/conv_split.h"
 #include "autograd/conv_winograd.h"
 
 /* --- descriptor --- */
@@ -124,6 +126,15 @@ void oct_conv_choose(oct_conv_geometry *g, const oct_ctx *ctx)
     g->winograd = !ctx->no_winograd && oct_winograd_fits(g);
 }
 
+void oct_conv_choose_narrow(oct_conv_geometry *g, const oct_ctx *ctx)
+{
+    oct_split_kernels kernels;
+    oct_split_kernels_init(&kernels, ctx->cpu_mask);
+    g->split = kernels.fast && oct_split_fits(g);
+    g->winograd = false;
+    if (!g->split) oct_conv_choose(g, ctx);
+}
+
 static oct_conv_geometry geometry_in(const oct_graph *graph, const oct_node *conv)
 {
     oct_conv_geometry g = oct_conv_geometry_of(conv, oct_node_input(graph, conv, 0), oct_node_input(graph, conv, 1));
@@ -185,11 +196,13 @@ typedef struct forward_job {
     const oct_conv_geometry *g;
     const float *x, *w, *bias; /* w: packed, one group after the other; depthwise: as it is */
     const oct_affine *affine;  /* of x */
+    const oct_f32_end *end;
     float *y, *buffers;
     size_t buffer_size, packed_group;
     size_t images;
     int bands;                 /* cuts of an image that one item works through, or that are items themselves */
     int chunks;                /* of images, or of all pixels when pointwise; 0: bands are items */
+    int parts;                 /* Winograd: of the outputs of a chunk, items of their own */
     oct_partial_sums *sums;    /* by chunk; NULL: not wanted */
 } forward_job;
 
@@ -197,6 +210,13 @@ typedef struct forward_layout {
     float *packed, *buffers;
     size_t buffer_size, bytes;
 } forward_layout;
+
+size_t oct_conv_packed_size(const oct_conv_geometry *g)
+{
+    if (g->winograd) return oct_winograd_packed_size(g, false);
+    if (g->depthwise) return (size_t)g->kernel_h * (size_t)g->kernel_w * (size_t)g->in_c;
+    return oct_f32_packed_size(g->group_out, g->kernel_h, g->kernel_w, g->group_in) * (size_t)g->groups;
+}
 
 /* Output rows of one cut of an image: what they read stays in the second-level cache. */
 static int band_rows(const oct_conv_geometry *g)
@@ -219,11 +239,7 @@ static forward_layout forward_memory(const oct_conv_geometry *g, int threads, vo
     oct_carve carve = {.base = (char *)scratch};
     forward_layout layout = {0};
     oct_window window = oct_conv_window(g, 0, g->out_h);
-    size_t packed = oct_f32_packed_size(g->group_out, g->kernel_h, g->kernel_w, g->group_in);
-    if (g->winograd)
-        layout.packed = (float *)oct_carve_take(&carve, oct_winograd_packed_size(g, false), sizeof(float));
-    else if (!g->depthwise)
-        layout.packed = (float *)oct_carve_take(&carve, packed * (size_t)g->groups, sizeof(float));
+    if (!g->depthwise) layout.packed = (float *)oct_carve_take(&carve, oct_conv_packed_size(g), sizeof(float));
     size_t size = oct_window_size(&window, g->in_h, g->in_w, g->in_c, true);
     if (g->pointwise) size = oct_conv_block_pixels(g) * (size_t)g->in_c;
     if (g->winograd) size = winograd_x_size(g) + oct_winograd_buffer_size(g);
@@ -261,10 +277,37 @@ void oct_conv_pack_winograd(oct_step *step, const oct_conv_geometry *g, bool tow
     oct_parallel_for(step->ctx->threads, PACK_PARTS, pack_part, &p);
 }
 
+void oct_conv_pack(oct_step *step, const oct_conv_geometry *g, float *packed, const float *w)
+{
+    if (g->winograd) {
+        oct_conv_pack_winograd(step, g, false, packed, w);
+        return;
+    }
+    if (g->depthwise) {
+        memcpy(packed, w, oct_conv_packed_size(g) * sizeof *w);
+        return;
+    }
+    size_t group = oct_f32_packed_size(g->group_out, g->kernel_h, g->kernel_w, g->group_in);
+    ptrdiff_t tap = g->group_in, row = g->kernel_w * tap, output = g->kernel_h * row;
+    for (int k = 0; k < g->groups; k++)
+        oct_f32_pack(packed + (size_t)k * group, w + k * g->group_out * output, g->group_out, g->kernel_h, g->kernel_w,
+                     g->group_in, output, row, tap, 1);
+}
+
+/* The end of outputs from y on: NULL, or *end with the residual that belongs there. */
+static const oct_f32_end *end_at(oct_f32_end *end, const forward_job *job, const float *y)
+{
+    if (!job->end) return NULL;
+    *end = *job->end;
+    if (end->residual) end->residual += y - job->y;
+    return end;
+}
+
 /* Output rows of `pixels` pixels each, the input of the first at x. */
 static void forward_rows(const forward_job *job, float *y, const float *x, ptrdiff_t x_row, int rows,
                          int pixels)
 {
+    oct_f32_end end;
     const oct_conv_geometry *g = job->g;
     ptrdiff_t next_x = x_row * g->stride_h, next_y = (ptrdiff_t)pixels * g->out_c;
     if (g->depthwise) {
@@ -276,8 +319,10 @@ static void forward_rows(const forward_job *job, float *y, const float *x, ptrdi
                                .x_row = x_row * g->dilation_h,
                                .x_tap = (ptrdiff_t)g->dilation_w * g->in_c,
                                .y_pixel = g->out_c};
-        for (int r = 0; r < rows; r++)
+        for (int r = 0; r < rows; r++) {
+            p.end = end_at(&end, job, y + r * next_y);
             job->f32->depthwise_row(y + r * next_y, x + r * next_x, job->w, job->bias, &p);
+        }
         return;
     }
     oct_f32_conv_row p = {.pixels = pixels,
@@ -293,8 +338,9 @@ static void forward_rows(const forward_job *job, float *y, const float *x, ptrdi
         const float *w = job->w + (size_t)k * job->packed_group;
         const float *bias = job->bias ? job->bias + k * g->group_out : NULL;
         for (int r = 0; r < rows; r++) {
-            job->f32->conv_row(y + r * next_y + k * g->group_out, x + r * next_x + k * g->group_in, w, bias,
-                               &p);
+            float *to = y + r * next_y + k * g->group_out;
+            p.end = end_at(&end, job, to);
+            job->f32->conv_row(to, x + r * next_x + k * g->group_in, w, bias, &p);
         }
     }
 }
@@ -349,21 +395,26 @@ static void forward_images(void *arg, int64_t chunk, int thread)
         for (int band = 0; band < job->bands; band++) forward_band(job, n, band, chunk, thread);
 }
 
-/* A chunk of images by Winograd's algorithm, group by group. */
-static void forward_winograd(void *arg, int64_t chunk, int thread)
+/* A chunk of images by Winograd's algorithm, group by group; or of a few images one part of the outputs, so that they
+ * can use several threads. */
+static void forward_winograd(void *arg, int64_t item, int thread)
 {
     const forward_job *job = (const forward_job *)arg;
     const oct_conv_geometry *g = job->g;
+    int64_t chunk = item / job->parts;
     size_t x_pixels = (size_t)g->in_h * (size_t)g->in_w, y_pixels = (size_t)g->out_h * (size_t)g->out_w;
     size_t group = (size_t)oct_winograd_images(g), last = oct_chunk_border(job->images, job->chunks, chunk + 1);
     float *made = job->buffers + (size_t)thread * job->buffer_size, *buffer = made + winograd_x_size(g);
+    oct_winograd_outputs outputs = {.bias = job->bias, .part = (int)(item % job->parts), .parts = job->parts};
+    oct_f32_end end;
     if (job->sums) oct_sums_clear(job->sums, chunk, g->out_c);
     for (size_t n = oct_chunk_border(job->images, job->chunks, chunk); n < last; n += group) {
         size_t images = last - n < group ? last - n : group;
         const float *x = job->x + n * x_pixels * (size_t)g->in_c;
         float *y = job->y + n * y_pixels * (size_t)g->out_c;
         x = oct_affine_read(job->f32, made, x, job->affine, images * x_pixels, g->in_c);
-        oct_winograd_run(job->f32, g, false, job->w, job->bias, y, 0, x, (int)images, buffer);
+        outputs.end = end_at(&end, job, y);
+        oct_winograd_run(job->f32, g, false, job->w, &outputs, y, x, (int)images, buffer);
         add_sums(job, chunk, y, images * y_pixels);
     }
 }
@@ -388,6 +439,8 @@ static void run_forward(oct_step *step, forward_job *job)
         int groups = (step->batch + oct_winograd_images(g) - 1) / oct_winograd_images(g);
         if (groups < 4) groups = step->batch < 4 ? step->batch : 4;
         job->chunks = groups < OCT_SUM_CHUNKS ? groups : OCT_SUM_CHUNKS;
+        /* Values do not depend on the cut; every part transforms the input anew. */
+        job->parts = step->batch == 1 && threads > 1 ? 2 : 1;
     } else if (step->batch >= small) {
         job->chunks = step->batch < OCT_SUM_CHUNKS ? step->batch : OCT_SUM_CHUNKS;
     }
@@ -397,43 +450,46 @@ static void run_forward(oct_step *step, forward_job *job)
         oct_parallel_for(threads, (int64_t)step->batch * job->bands, forward_one_band, job);
         return;
     }
-    if (step->out->sums.sum && step->run->mode == OCT_TRAIN && !step->run->bn_frozen) {
+    if (step->out->sums.sum && !job->end && step->run->mode == OCT_TRAIN && !step->run->bn_frozen) {
         job->sums = &step->out->sums;
         job->sums->chunks = job->chunks;
     }
     job->bands = (g->out_h + band_rows(g) - 1) / band_rows(g);
     oct_par_fn *body = g->pointwise ? forward_pixels : g->winograd ? forward_winograd : forward_images;
-    oct_parallel_for(threads, job->chunks, body, job);
+    oct_parallel_for(threads, (int64_t)job->chunks * job->parts, body, job);
 }
 
-oct_status oct_conv_forward(oct_step *step, const oct_conv_geometry *g)
+void oct_conv_run(oct_step *step, const oct_conv_geometry *g, const float *packed, const float *bias,
+                  const oct_f32_end *end)
 {
     forward_layout layout = forward_memory(g, step->ctx->threads, step->scratch);
-    const float *w = (const float *)step->in[1]->data;
     forward_job job = {.f32 = step->f32,
                        .g = g,
                        .x = (const float *)step->in[0]->data,
                        .affine = oct_tensor_affine(step->in[0]),
-                       .w = w,
-                       .bias = step->input_count > 2 ? (const float *)step->in[2]->data : NULL,
+                       .w = packed,
+                       .bias = bias,
+                       .end = end,
                        .y = (float *)step->out->data,
                        .buffers = layout.buffers,
                        .buffer_size = layout.buffer_size,
-                       .images = (size_t)step->batch};
-    step->out->sums.chunks = 0;
-    if (g->winograd) {
-        oct_conv_pack_winograd(step, g, false, layout.packed, w);
-        job.w = layout.packed;
-    } else if (!g->depthwise) {
+                       .images = (size_t)step->batch,
+                       .parts = 1};
+    if (!g->depthwise && !g->winograd)
         job.packed_group = oct_f32_packed_size(g->group_out, g->kernel_h, g->kernel_w, g->group_in);
-        ptrdiff_t tap = g->group_in, row = g->kernel_w * tap, output = g->kernel_h * row;
-        for (int k = 0; k < g->groups; k++) {
-            oct_f32_pack(layout.packed + (size_t)k * job.packed_group, w + k * g->group_out * output,
-                         g->group_out, g->kernel_h, g->kernel_w, g->group_in, output, row, tap, 1);
-        }
-        job.w = layout.packed;
-    }
+    step->out->sums.chunks = 0;
     run_forward(step, &job);
+}
+
+oct_status oct_conv_forward(oct_step *step, const oct_conv_geometry *g)
+{
+    const float *w = (const float *)step->in[1]->data;
+    if (!g->depthwise) { /* depthwise weights are read as they are */
+        float *packed = forward_memory(g, step->ctx->threads, step->scratch).packed;
+        oct_conv_pack(step, g, packed, w);
+        w = packed;
+    }
+    oct_conv_run(step, g, w, step->input_count > 2 ? (const float *)step->in[2]->data : NULL, NULL);
     return OCT_OK;
 }
 

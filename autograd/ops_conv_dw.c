@@ -10,6 +10,7 @@
 #include <string.h>
 
 #include "autograd/base/par.h"
+#include "autograd/conv_split.h"
 #include "autograd/conv_winograd.h"
 
 enum { MAX_CHUNKS = 16, ENOUGH_CHUNKS = 8, PARTIAL_LIMIT = 16 << 20 /* bytes of all partial weight gradients, two at least */ };
@@ -24,6 +25,8 @@ typedef struct backward_job {
     const oct_affine *affine;          /* of x; NULL = none */
     const oct_lazy_gradient *gradient; /* dy holds dz; NULL = it is final */
     const oct_conv_source *source;     /* makes x and dy image by image; NULL = they are there */
+    oct_split_kernels split;           /* when the geometry is split */
+    uint16_t *split_packed;
     float *x_buffers, *dy_buffers;     /* threads x size, where operands must be made */
     size_t x_buffer_size, dy_buffer_size;
     oct_partial_sums *sums;            /* of dx, by chunk, for the batch norm in front; NULL: not wanted */
@@ -34,6 +37,7 @@ typedef struct backward_job {
     size_t partial_size, buffer_size;
     int chunks;
     size_t batch;
+    const float *w;
     float *dw;
     int accumulate_w;
 } backward_job;
@@ -78,6 +82,7 @@ static size_t images_together(const oct_conv_geometry *g)
 {
     size_t pixels = (size_t)g->out_h * (size_t)g->out_w;
     if (g->winograd) return (size_t)oct_winograd_images(g);
+    if (g->split) return (size_t)oct_split_images(g);
     return g->pointwise && pixels < 64 ? 64 / pixels : 1;
 }
 
@@ -93,16 +98,20 @@ static size_t backward_memory(backward_job *job, const oct_conv_geometry *g, int
     size_t pixels = oct_conv_block_pixels(g), images = images_together(g);
     if (g->pointwise) x_size = padded = 0;
     if (g->winograd) x_size = oct_winograd_buffer_size(g);
+    if (g->split) x_size = oct_split_buffer_bytes(g) / sizeof(float), padded = 0;
     job->buffer_size = ((x_size > padded ? x_size : padded) + 15) & ~(size_t)15;
     /* One thread's partial results do not share a cache line with another's. */
     job->partial_size = (partial_size(g) + 15) & ~(size_t)15;
     job->partial = (float *)oct_carve_take(&carve, job->partial_size * sizeof(float), (size_t)chunks);
     job->bias = (double *)oct_carve_take(&carve, (size_t)g->out_c * sizeof(double), (size_t)chunks);
-    job->dx.packed = (float *)oct_carve_take(
-        &carve, g->winograd ? oct_winograd_packed_size(g, true) : oct_conv_dx_packed_size(g), sizeof(float));
+    if (g->split)
+        job->split_packed = oct_carve_take(&carve, oct_split_packed_bytes(g), 1);
+    else
+        job->dx.packed = (float *)oct_carve_take(
+            &carve, g->winograd ? oct_winograd_packed_size(g, true) : oct_conv_dx_packed_size(g), sizeof(float));
     job->buffers = (float *)oct_carve_take(&carve, job->buffer_size * sizeof(float), (size_t)threads);
     bool blocks = g->pointwise && !sourced;
-    size_t x_made = blocks ? pixels * (size_t)g->in_c : sourced || g->winograd ? images * image_size(g) : 0;
+    size_t x_made = g->split ? 0 : blocks ? pixels * (size_t)g->in_c : sourced || g->winograd ? images * image_size(g) : 0;
     size_t dy_made = blocks ? pixels * (size_t)g->out_c : images * dy_size(g);
     job->x_buffer_size = (x_made + 15) & ~(size_t)15;
     job->dy_buffer_size = (dy_made + 15) & ~(size_t)15;
@@ -228,9 +237,13 @@ static void dx_images(const backward_job *job, size_t first, size_t last, const 
     const oct_conv_geometry *g = job->g;
     const oct_conv_dx *dx = &job->dx;
     size_t pixels = (size_t)g->out_h * (size_t)g->out_w;
-    if (g->winograd)
-        oct_winograd_run(job->f32, g, true, dx->packed, NULL, dx->dx + first * image_size(g), dx->accumulate, dy,
-                         (int)(last - first), buffer);
+    if (g->split)
+        oct_split_dx(&job->split, job->f32, g, job->split_packed, dx->dx + first * image_size(g), dx->accumulate, dy,
+                     (int)(last - first), buffer);
+    else if (g->winograd)
+        oct_winograd_run(job->f32, g, true, dx->packed,
+                         &(oct_winograd_outputs){.accumulate = dx->accumulate, .parts = 1},
+                         dx->dx + first * image_size(g), dy, (int)(last - first), buffer);
     else if (g->pointwise)
         oct_conv_dx_pixels(dx, first * pixels, (last - first) * pixels, dy);
     else
@@ -246,8 +259,12 @@ static void backward_images(const backward_job *job, size_t first, size_t last, 
     size_t pixels = (size_t)g->out_h * (size_t)g->out_w, count = (last - first) * pixels;
     const float *dy = images_of_dy(job, first, last, thread);
     if (bias) job->f32->channel_sum(bias, dy, count, g->out_c);
-    const float *x = dw ? images_of_x(job, first, last, thread) : NULL;
-    if (dw && g->winograd) {
+    const float *x = dw && !g->split ? images_of_x(job, first, last, thread) : NULL;
+    if (dw && g->split) {
+        const oct_conv_source *s = job->source;
+        oct_split_dw(&job->split, g, dw, s->codes + first * image_size(g), s->unit, s->is_signed, dy, (int)(last - first),
+                     buffer);
+    } else if (dw && g->winograd) {
         oct_winograd_dw(job->f32, g, dw, x, dy, (int)(last - first), buffer);
     } else if (dw && g->pointwise) {
         dw_image(job, dw, x, 0, dy, 1, (int)count);
@@ -368,14 +385,21 @@ static void combine_item(void *arg, int64_t item, int thread)
     }
 }
 
-enum { FINISH_PARTS = 16 };
+enum { PARTS = 16 };
+
+static void pack_split(void *arg, int64_t part, int thread)
+{
+    (void)thread;
+    const backward_job *job = (const backward_job *)arg;
+    oct_split_pack(job->split_packed, job->w, job->g, (int)part, PARTS);
+}
 
 static void finish_winograd(void *arg, int64_t part, int thread)
 {
     (void)thread;
     const backward_job *job = (const backward_job *)arg;
     oct_winograd_dw_finish(job->g, job->dw, job->accumulate_w, job->partial, job->partial_size, job->chunks, (int)part,
-                           FINISH_PARTS);
+                           PARTS);
 }
 
 oct_status oct_conv_backward(oct_step *step, const oct_conv_geometry *g, const oct_conv_source *source)
@@ -385,6 +409,7 @@ oct_status oct_conv_backward(oct_step *step, const oct_conv_geometry *g, const o
                         .g = g,
                         .x = (const float *)step->in[0]->data,
                         .dy = (const float *)step->d_out->data,
+                        .w = (const float *)step->in[1]->data,
                         .batch = (size_t)step->batch,
                         .source = source,
                         .affine = source ? NULL : oct_tensor_affine(step->in[0]),
@@ -393,16 +418,19 @@ oct_status oct_conv_backward(oct_step *step, const oct_conv_geometry *g, const o
                         .want_w = step->d_in[1] != NULL,
                         .chunks = chunk_count(g, step->batch)};
     backward_memory(&job, g, job.chunks, threads, source != NULL, step->scratch);
+    if (g->split) oct_split_kernels_init(&job.split, step->ctx->cpu_mask);
     bool want_bias = step->input_count > 2 && step->d_in[2];
     if (!want_bias) job.bias = NULL;
     if (job.want_x) {
         job.dx.f32 = step->f32;
         job.dx.dx = (float *)step->d_in[0]->data;
         job.dx.accumulate = step->accumulate[0];
-        if (g->winograd)
-            oct_conv_pack_winograd(step, g, true, job.dx.packed, (const float *)step->in[1]->data);
+        if (g->split)
+            oct_parallel_for(threads, PARTS, pack_split, &job);
+        else if (g->winograd)
+            oct_conv_pack_winograd(step, g, true, job.dx.packed, job.w);
         else
-            oct_conv_dx_pack(&job.dx, (const float *)step->in[1]->data);
+            oct_conv_dx_pack(&job.dx, job.w);
     }
     /* Chunks of big weights are few: dx then runs by itself over images. */
     bool sums = job.want_w || want_bias;
@@ -421,7 +449,7 @@ oct_status oct_conv_backward(oct_step *step, const oct_conv_geometry *g, const o
         job.dw = (float *)step->d_in[1]->data;
         job.accumulate_w = step->accumulate[1];
         if (g->winograd)
-            oct_parallel_for(threads, FINISH_PARTS, finish_winograd, &job);
+            oct_parallel_for(threads, PARTS, finish_winograd, &job);
         else if (g->depthwise)
             combine_depthwise(&job);
         else

@@ -12,36 +12,6 @@
 
 #include <string.h>
 
-/* One phase along one axis. */
-typedef struct phase {
-    int taps;     /* how many taps belong to it */
-    int last_tap; /* the largest: it meets the smallest p */
-    int tap_step; /* distance of its taps */
-    int reach;    /* distance of their output pixels */
-    int origin;   /* p of last_tap at m = 0 */
-    int pixels;   /* input pixels of the phase */
-} phase;
-
-typedef struct axis {
-    int in, kernel, stride, dilation, pad;
-} axis;
-
-static axis axis_h(const oct_conv_geometry *g)
-{
-    return (axis){g->in_h, g->kernel_h, g->stride_h, g->dilation_h, g->pad_top};
-}
-
-static axis axis_w(const oct_conv_geometry *g)
-{
-    return (axis){g->in_w, g->kernel_w, g->stride_w, g->dilation_w, g->pad_left};
-}
-
-/* Phases that have pixels. */
-static int phase_count(const axis *x)
-{
-    return x->stride < x->in ? x->stride : x->in;
-}
-
 static int common_divisor(int a, int b)
 {
     while (b) {
@@ -52,10 +22,10 @@ static int common_divisor(int a, int b)
     return a;
 }
 
-static phase phase_make(const axis *x, int a)
+oct_conv_phase oct_conv_phase_make(const oct_conv_axis *x, int a)
 {
     int divisor = common_divisor(x->stride, x->dilation);
-    phase f = {.tap_step = x->stride / divisor, .reach = x->dilation / divisor};
+    oct_conv_phase f = {.tap_step = x->stride / divisor, .reach = x->dilation / divisor};
     f.pixels = (x->in - a - 1) / x->stride + 1;
     for (int r = 0; r < x->kernel && r < f.tap_step; r++) {
         if ((a + x->pad - r * x->dilation) % x->stride != 0) continue;
@@ -68,12 +38,12 @@ static phase phase_make(const axis *x, int a)
 }
 
 /* Borders of dy along one axis that cover what every phase reads; true when some phase has no taps. */
-static bool axis_window(const axis *x, int out, int *before, int *after)
+static bool axis_window(const oct_conv_axis *x, int out, int *before, int *after)
 {
     bool untouched = false;
     int first = 0, last = 0, found = 0;
-    for (int a = 0; a < phase_count(x); a++) {
-        phase f = phase_make(x, a);
+    for (int a = 0; a < oct_conv_phase_count(x); a++) {
+        oct_conv_phase f = oct_conv_phase_make(x, a);
         if (!f.taps) {
             untouched = true;
             continue;
@@ -90,14 +60,14 @@ static bool axis_window(const axis *x, int out, int *before, int *after)
 
 void oct_conv_dx_plan(oct_conv_dx *job, const oct_conv_geometry *g)
 {
-    axis h = axis_h(g), w = axis_w(g);
+    oct_conv_axis h = oct_conv_axis_h(g), w = oct_conv_axis_w(g);
     bool rows = axis_window(&h, g->out_h, &job->window.top, &job->window.bottom);
     bool columns = axis_window(&w, g->out_w, &job->window.left, &job->window.right);
     job->some_untouched = rows || columns;
     job->g = g;
 }
 
-static size_t phase_size(const oct_conv_geometry *g, const phase *h, const phase *w)
+static size_t phase_size(const oct_conv_geometry *g, const oct_conv_phase *h, const oct_conv_phase *w)
 {
     if (g->depthwise) return (size_t)h->taps * (size_t)w->taps * (size_t)g->in_c;
     return oct_f32_packed_size(g->group_in, h->taps, w->taps, g->group_out);
@@ -106,12 +76,12 @@ static size_t phase_size(const oct_conv_geometry *g, const phase *h, const phase
 size_t oct_conv_dx_packed_size(const oct_conv_geometry *g)
 {
     /* Every tap belongs to at most one phase. */
-    phase h = {.taps = g->kernel_h}, w = {.taps = g->kernel_w};
+    oct_conv_phase h = {.taps = g->kernel_h}, w = {.taps = g->kernel_w};
     return phase_size(g, &h, &w) * (size_t)g->groups;
 }
 
-static void pack_depthwise(float *packed, const float *w, const oct_conv_geometry *g, const phase *h,
-                           const phase *v)
+static void pack_depthwise(float *packed, const float *w, const oct_conv_geometry *g, const oct_conv_phase *h,
+                           const oct_conv_phase *v)
 {
     size_t channels = (size_t)g->in_c;
     for (int r = 0; r < h->taps; r++) {
@@ -123,8 +93,8 @@ static void pack_depthwise(float *packed, const float *w, const oct_conv_geometr
     }
 }
 
-static void pack_group(float *packed, const float *w, const oct_conv_geometry *g, const phase *h,
-                       const phase *v)
+static void pack_group(float *packed, const float *w, const oct_conv_geometry *g, const oct_conv_phase *h,
+                       const oct_conv_phase *v)
 {
     ptrdiff_t tap = g->group_in, row = tap * g->kernel_w, output = row * g->kernel_h;
     oct_f32_pack(packed, w + h->last_tap * row + v->last_tap * tap, g->group_in, h->taps, v->taps,
@@ -134,13 +104,13 @@ static void pack_group(float *packed, const float *w, const oct_conv_geometry *g
 void oct_conv_dx_pack(const oct_conv_dx *job, const float *w)
 {
     const oct_conv_geometry *g = job->g;
-    axis axes[2] = {axis_h(g), axis_w(g)};
+    oct_conv_axis axes[2] = {oct_conv_axis_h(g), oct_conv_axis_w(g)};
     float *packed = job->packed;
     size_t group = (size_t)g->group_out * (size_t)g->kernel_h * (size_t)g->kernel_w * (size_t)g->group_in;
-    for (int a = 0; a < phase_count(&axes[0]); a++) {
-        phase h = phase_make(&axes[0], a);
-        for (int b = 0; h.taps && b < phase_count(&axes[1]); b++) {
-            phase v = phase_make(&axes[1], b);
+    for (int a = 0; a < oct_conv_phase_count(&axes[0]); a++) {
+        oct_conv_phase h = oct_conv_phase_make(&axes[0], a);
+        for (int b = 0; h.taps && b < oct_conv_phase_count(&axes[1]); b++) {
+            oct_conv_phase v = oct_conv_phase_make(&axes[1], b);
             if (!v.taps) continue;
             for (int k = 0; k < g->groups; k++, packed += phase_size(g, &h, &v)) {
                 if (g->depthwise)
@@ -154,7 +124,7 @@ void oct_conv_dx_pack(const oct_conv_dx *job, const float *w)
 
 /* All pixels of one phase: dx points at its first, dy at what its first tap meets there. */
 static void phase_run(const oct_conv_dx *job, float *dx, const float *dy, ptrdiff_t dy_row,
-                      const float *packed, const phase *h, const phase *v)
+                      const float *packed, const oct_conv_phase *h, const oct_conv_phase *v)
 {
     const oct_conv_geometry *g = job->g;
     ptrdiff_t dx_pixel = (ptrdiff_t)g->stride_w * g->in_c;
@@ -196,17 +166,17 @@ void oct_conv_dx_image(const oct_conv_dx *job, size_t n, const float *from, floa
 {
     const oct_conv_geometry *g = job->g;
     size_t dx_size = (size_t)g->in_h * (size_t)g->in_w * (size_t)g->in_c;
-    axis axes[2] = {axis_h(g), axis_w(g)};
+    oct_conv_axis axes[2] = {oct_conv_axis_h(g), oct_conv_axis_w(g)};
     float *dx = job->dx + n * dx_size;
     if (job->some_untouched && !job->accumulate) memset(dx, 0, dx_size * sizeof *dx);
     ptrdiff_t dy_row;
     const float *dy =
         oct_window_read(job->f32, buffer, &dy_row, from, NULL, &job->window, g->out_h, g->out_w, g->out_c);
     const float *packed = job->packed;
-    for (int a = 0; a < phase_count(&axes[0]); a++) {
-        phase h = phase_make(&axes[0], a);
-        for (int b = 0; h.taps && b < phase_count(&axes[1]); b++) {
-            phase v = phase_make(&axes[1], b);
+    for (int a = 0; a < oct_conv_phase_count(&axes[0]); a++) {
+        oct_conv_phase h = oct_conv_phase_make(&axes[0], a);
+        for (int b = 0; h.taps && b < oct_conv_phase_count(&axes[1]); b++) {
+            oct_conv_phase v = oct_conv_phase_make(&axes[1], b);
             if (!v.taps) continue;
             phase_run(job, dx + ((size_t)a * (size_t)g->in_w + (size_t)b) * (size_t)g->in_c,
                       dy + (h.origin + job->window.top) * dy_row +
@@ -219,8 +189,8 @@ void oct_conv_dx_image(const oct_conv_dx *job, size_t n, const float *from, floa
 
 void oct_conv_dx_pixels(const oct_conv_dx *job, size_t first, size_t count, const float *dy)
 {
-    phase one = {.taps = 1, .tap_step = 1, .reach = 1, .pixels = 1};
-    phase row = one;
+    oct_conv_phase one = {.taps = 1, .tap_step = 1, .reach = 1, .pixels = 1};
+    oct_conv_phase row = one;
     row.pixels = (int)count;
     phase_run(job, job->dx + first * (size_t)job->g->in_c, dy, 0, job->packed, &one, &row);
 }

@@ -5,6 +5,8 @@
 #ifndef OCT_OPS_INTERNAL_H
 #define OCT_OPS_INTERNAL_H
 
+#include <math.h>
+
 #include "autograd/conv.h"
 #include "autograd/step.h"
 
@@ -37,6 +39,29 @@ typedef struct oct_window_axis {
 /* *outputs = how many there are, at least 1. The padded length must fit an int. */
 OCT_MUST_USE oct_status oct_rule_window(const oct_graph *graph, const oct_node *node,
                                         const oct_window_axis *axis, int32_t *outputs);
+
+/* --- for fusers --- */
+
+static inline bool oct_node_is(const oct_node *node, const oct_op *op)
+{
+    return node->kind == OCT_NODE_OP && node->op == op;
+}
+/* The node may disappear inside a unit: only one node reads it, and nobody else wants it. */
+static inline bool oct_node_is_inner(const oct_graph *graph, const oct_node *node, const bool *kept)
+{
+    return !kept[node->id] && oct_graph_users(graph, (oct_value){node->id}, NULL, 0) == 1;
+}
+/* What an activation that is a clamp does, if the node is one. */
+static inline bool oct_node_limits(const oct_node *node, oct_clip_attrs *limits)
+{
+    if (oct_node_is(node, &oct_op_relu))
+        *limits = (oct_clip_attrs){0.0f, INFINITY};
+    else if (oct_node_is(node, &oct_op_clip))
+        *limits = *(const oct_clip_attrs *)node->attrs;
+    else
+        return false;
+    return true;
+}
 
 /* --- resizes (ops_resize.c) --- */
 
@@ -81,6 +106,41 @@ oct_window oct_conv_window(const oct_conv_geometry *g, int first, int last);
 
 /* Gradient towards x (ops_conv_dx.c): a convolution of dy with flipped, transposed weights, one per stride
  * phase. */
+
+/* One phase along one axis. */
+typedef struct oct_conv_phase {
+    int taps;     /* how many taps belong to it */
+    int last_tap; /* the largest: it meets the smallest p */
+    int tap_step; /* distance of its taps */
+    int reach;    /* distance of their output pixels */
+    int origin;   /* p of last_tap at m = 0 */
+    int pixels;   /* input pixels of the phase */
+} oct_conv_phase;
+
+/* One axis of a convolution. */
+typedef struct oct_conv_axis {
+    int in, kernel, stride, dilation, pad;
+} oct_conv_axis;
+
+static inline oct_conv_axis oct_conv_axis_h(const oct_conv_geometry *g)
+{
+    return (oct_conv_axis){g->in_h, g->kernel_h, g->stride_h, g->dilation_h, g->pad_top};
+}
+
+static inline oct_conv_axis oct_conv_axis_w(const oct_conv_geometry *g)
+{
+    return (oct_conv_axis){g->in_w, g->kernel_w, g->stride_w, g->dilation_w, g->pad_left};
+}
+
+/* Phases that have pixels. */
+static inline int oct_conv_phase_count(const oct_conv_axis *x)
+{
+    return x->stride < x->in ? x->stride : x->in;
+}
+
+/* Phase a < oct_conv_phase_count; all but `pixels` and the distances is 0 when it has no taps. */
+oct_conv_phase oct_conv_phase_make(const oct_conv_axis *axis, int a);
+
 typedef struct oct_conv_dx {
     const oct_f32_kernels *f32;
     const oct_conv_geometry *g;

@@ -310,7 +310,7 @@ static void normalize_run(oct_step *step, normalize_job *job, oct_par_fn *fn)
 static double byte_value(const oct_tensor *x, int byte)
 {
     if (!x->on_grid) return (double)byte;
-    return ldexp((double)(x->is_signed && byte > 127 ? byte - 256 : byte), -x->exponent);
+    return (double)((x->is_signed && byte > 127 ? byte - 256 : byte) - x->zero_point) * (double)x->scale;
 }
 
 static oct_status normalize_forward(oct_step *step)

@@ -133,7 +133,7 @@ static oct_status softmax_reference_forward(oct_ref *ref)
     for (size_t r = 0; r < rows; r++) (on_grid ? grid_row : reference_row)(ref->out + r * n, ref->in[0] + r * n, n);
     if (!on_grid) return OCT_OK;
     ref->grid_exponents[0] = 8;
-    *ref->grid = (oct_grid){1, ref->grid_exponents, 0};
+    *ref->grid = (oct_grid){.count = 1, .exponent = ref->grid_exponents};
     return OCT_OK;
 }
 

@@ -175,6 +175,12 @@ void oct_plan_bind(oct_plan *plan, oct_value input, const void *data)
     if (n && n->kind == OCT_NODE_INPUT) plan->leaves[n->id].data = (void *)(uintptr_t)data;
 }
 
+void oct_plan_hold(oct_plan *plan, bool held)
+{
+    plan->held = held;
+    for (int i = 0; i < plan->unit_count; i++) plan->units[i].is_prepared = false;
+}
+
 typedef struct decode_job {
     const oct_tensor *codes;
     float *out;
@@ -185,10 +191,11 @@ static void decode_sample(void *arg, int64_t item, int thread)
     const decode_job *job = arg;
     (void)thread;
     size_t n = job->codes->sample, start = (size_t)item * n;
-    const float unit = ldexpf(1, -job->codes->exponent);
+    const float unit = job->codes->scale;
+    const int zero = job->codes->zero_point;
     const uint8_t *u = (const uint8_t *)job->codes->data + start;
     const int8_t *s = (const int8_t *)u;
-    for (size_t i = 0; i < n; i++) job->out[start + i] = (float)(job->codes->is_signed ? s[i] : u[i]) * unit;
+    for (size_t i = 0; i < n; i++) job->out[start + i] = (float)((job->codes->is_signed ? s[i] : u[i]) - zero) * unit;
 }
 
 static oct_status check_inputs(oct_plan *plan)
@@ -210,10 +217,12 @@ static oct_status run_forward(oct_plan *plan, oct_planned *u, int batch)
     s->scratch = u->memory.scratch_forward < 0
                      ? NULL
                      : plan->arena + plan->blocks[u->memory.scratch_forward].offset;
+    if (u->unit.exec->prepare && !u->is_prepared) {
+        OCT_TRY(u->unit.exec->prepare(s));
+        u->is_prepared = plan->held;
+    }
     if (u->unit.exec->view) {
-        u->out.exponent = s->in[0]->exponent;
-        u->out.is_signed = s->in[0]->is_signed;
-        u->out.on_grid = s->in[0]->on_grid;
+        oct_tensor_copy_grid(&u->out, s->in[0]);
         if (!u->view_shared) {
             size_t bytes = u->out.sample * (size_t)batch * (u->out.storage == OCT_STORE_U8 ? 1 : 4);
             memcpy(u->out.data, s->in[0]->data, bytes);

@@ -31,6 +31,9 @@ typedef struct oct_fuser {
 
 /* batch_norm [+ add] [+ relu | clip] as one unit; used by every plan that fuses. */
 extern const oct_fuser oct_float_fuser;
+/* conv2d | linear [+ batch_norm] [+ add] [+ relu | clip] as one unit on folded, packed weights; used by OCT_EVAL plans that
+ * fuse, before the one above. */
+extern const oct_fuser oct_inference_fuser;
 
 typedef struct oct_plan_options {
     int batch;                /* largest batch */
@@ -51,6 +54,10 @@ void oct_plan_destroy(oct_plan *plan);
 void *oct_plan_input(oct_plan *plan, oct_value input);
 /* Points an input at the caller's memory instead (kept until changed). */
 void oct_plan_bind(oct_plan *plan, oct_value input, const void *data);
+
+/* held: parameters and buffers stay as they are from the next forward on, so that an evaluation plan folds and packs weights
+ * once instead of at every forward. They may change again after a call with false. */
+void oct_plan_hold(oct_plan *plan, bool held);
 
 /* Runs all units forward for `batch` samples (1..options.batch). */
 OCT_MUST_USE oct_status oct_plan_forward(oct_plan *plan, const oct_run *run, int batch);

@@ -22,6 +22,7 @@ typedef struct oct_unit_memory {
     int out, d_out, saved, scratch_forward, scratch_backward;
     int decoded;      /* float copy of `out` for consumers that do not take codes */
     int sums, d_sums; /* out.sums, d_out.sums */
+    int prepared;     /* step.prepared */
 } oct_unit_memory;
 
 typedef struct oct_planned {
@@ -30,6 +31,7 @@ typedef struct oct_planned {
     oct_step step;
     oct_tensor out, d_out, decoded;
     bool runs_backward;
+    bool is_prepared; /* step.prepared is up to date */
     bool view_shared, view_shared_backward; /* a view whose memory really is its input's */
 } oct_planned;
 
@@ -54,6 +56,7 @@ struct oct_plan {
     size_t arena_bytes, activation_bytes;
     float *gradients;
     void **input_storage;    /* by node id: our memory of an input */
+    bool held;               /* oct_plan_hold */
     oct_run run;
     int last_batch;          /* of the last training forward; 0 = backward is not allowed */
     oct_plan_observer *observer;

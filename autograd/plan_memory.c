@@ -280,6 +280,9 @@ static void make_private_blocks(oct_plan *plan, int index)
     }
     if (exec->saved_bytes && (is_training(plan) || u->step.lazy_out))
         u->memory.saved = add_block(plan, exec->saved_bytes(g, &u->unit, batch, plan->threads), now, last);
+    u->memory.prepared = -1;
+    if (exec->prepared_bytes) /* outlives every run */
+        u->memory.prepared = add_block(plan, exec->prepared_bytes(g, &u->unit), 0, 2 * plan->unit_count + 1);
     if (!exec->scratch_bytes) return;
     u->memory.scratch_forward =
         add_block(plan, exec->scratch_bytes(g, &u->unit, batch, plan->threads, false), now, now);
@@ -376,6 +379,7 @@ static void bind_unit(oct_plan *plan, int index, int *written)
                     .run = &plan->run,    .input_count = u->unit.input_count,
                     .out = &u->out,       .d_out = u->runs_backward ? &u->d_out : NULL,
                     .saved = block_data(plan, u->memory.saved),
+                    .prepared = block_data(plan, u->memory.prepared),
                     .lazy_out = s->lazy_out, .lazy_d_in = s->lazy_d_in};
     bind_sums(plan, &u->out, u->memory.sums, s->node);
     bind_sums(plan, &u->d_out, u->memory.d_sums, s->node);
@@ -401,7 +405,7 @@ static void bind_unit(oct_plan *plan, int index, int *written)
 
 oct_status oct_plan_make_memory(oct_plan *plan)
 {
-    const size_t per_unit = 8;
+    const size_t per_unit = 9;
     int *written = oct_calloc((size_t)plan->graph->node_count, sizeof *written);
     plan->blocks = oct_calloc((size_t)plan->unit_count * per_unit + 1, sizeof *plan->blocks);
     oct_status status = OCT_OK;

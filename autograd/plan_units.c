@@ -24,8 +24,10 @@ static bool try_fusers(const oct_plan *plan, const oct_node *n, const bool *clai
 {
     const oct_graph *g = plan->graph;
     if (plan->options.no_fuse) return false;
-    for (int i = 0; i <= g->fuser_count; i++) {
-        const oct_fuser *fuser = i < g->fuser_count ? g->fusers[i] : &oct_float_fuser;
+    const oct_fuser *own[] = {plan->options.mode == OCT_EVAL ? &oct_inference_fuser : NULL, &oct_float_fuser};
+    for (int i = 0; i < g->fuser_count + 2; i++) {
+        const oct_fuser *fuser = i < g->fuser_count ? g->fusers[i] : own[i - g->fuser_count];
+        if (!fuser) continue;
         *unit = (oct_unit){.last = n->id};
         if (fuser->match(g, n, plan->kept, unit) && unit_is_free(unit, claimed)) return true;
     }

@@ -9,6 +9,7 @@ typedef struct ref_value {
     double *value, *gradient; /* allocated on first use, kept */
     oct_grid grid;
     int *grid_exponents;
+    double *grid_scales;
     double *saved;
     bool done; /* computed in the last forward */
 } ref_value;
@@ -62,6 +63,7 @@ void oct_reference_destroy(oct_reference *r)
         oct_free(r->values[i].value);
         oct_free(r->values[i].gradient);
         oct_free(r->values[i].grid_exponents);
+        oct_free(r->values[i].grid_scales);
         oct_free(r->values[i].saved);
     }
     oct_free(r->values);
@@ -103,13 +105,23 @@ static void mark_needed(const oct_reference *r, oct_value output, bool *needed)
     }
 }
 
+static const oct_grid *grid_of(const oct_ref *ref, int32_t node)
+{
+    return &ref->reference->values[node].grid;
+}
+
+static const double *value_of(const oct_ref *ref, int32_t node)
+{
+    return ref->reference->values[node].value;
+}
+
 /* The op's view of its node: inputs, grids, room for the output's grid. */
 static oct_ref make_ref(oct_reference *r, const oct_node *n, const oct_run *run)
 {
     ref_value *v = &r->values[n->id];
     oct_ref ref = {.ctx = r->ctx, .node = n, .run = run, .batch = r->batch, .out = v->value,
-                   .grid = &v->grid, .grid_exponents = v->grid_exponents,
-                   .saved = v->saved};
+                   .grid = &v->grid, .grid_exponents = v->grid_exponents, .grid_scales = v->grid_scales,
+                   .saved = v->saved, .graph = r->graph, .grid_of = grid_of, .value_of = value_of, .reference = r};
     for (int i = 0; i < n->input_count; i++) {
         ref.in_node[i] = r->graph->nodes[n->inputs[i]];
         ref.in[i] = r->values[n->inputs[i]].value;
@@ -127,7 +139,8 @@ static oct_status forward_node(oct_reference *r, const oct_node *n, const oct_ru
         for (int i = 0; i < n->shape.rank; i++)
             if (n->shape.dim[i] > channels) channels = n->shape.dim[i];
         v->grid_exponents = oct_calloc((size_t)channels, sizeof *v->grid_exponents);
-        if (!v->grid_exponents) return oct_out_of_memory(r->ctx, n->name);
+        v->grid_scales = oct_calloc((size_t)channels, sizeof *v->grid_scales);
+        if (!v->grid_exponents || !v->grid_scales) return oct_out_of_memory(r->ctx, n->name);
     }
     if (n->op->reference.saved_count && !v->saved) {
         v->saved = oct_calloc(n->op->reference.saved_count(n), sizeof *v->saved);

@@ -10,8 +10,8 @@
 #include "autograd/base/rng.h"
 #include "datasets/dataset_internal.h"
 
-enum { KINDS = 5 };
-static const char *const kind_names[KINDS] = {"auto", "folder", "idx", "cifar", "hdf5"};
+enum { KINDS = 6 };
+static const char *const kind_names[KINDS] = {"auto", "folder", "idx", "cifar", "hdf5", "list"};
 
 /* Of one folder of class folders, when the caller does not say. */
 static const double default_val_split = 0.1;
@@ -29,7 +29,25 @@ oct_status oct_dataset_kind_parse(oct_dataset_kind *kind, const char *name, oct_
         return OCT_OK;
     }
     return oct_fail(error, OCT_ERR_ARGUMENT,
-                    "data set kind \"%s\": expected auto, folder, idx, cifar or hdf5", name);
+                    "data set kind \"%s\": expected auto, folder, list, idx, cifar or hdf5", name);
+}
+
+enum { SUBSETS = 3 };
+static const char *const subset_names[SUBSETS] = {"all", "even", "odd"};
+
+const char *oct_subset_name(oct_subset subset)
+{
+    return (unsigned)subset < SUBSETS ? subset_names[subset] : NULL;
+}
+
+oct_status oct_subset_parse(oct_subset *subset, const char *name, oct_error *error)
+{
+    for (int i = 0; i < SUBSETS; i++) {
+        if (strcmp(name, subset_names[i])) continue;
+        *subset = (oct_subset)i;
+        return OCT_OK;
+    }
+    return oct_fail(error, OCT_ERR_ARGUMENT, "subset \"%s\": expected all, even or odd", name);
 }
 
 const char *oct_split_name(oct_split split)
@@ -43,6 +61,8 @@ static oct_status check_options(const oct_dataset_options *o, oct_error *error)
     if (!oct_dataset_kind_name(o->kind))
         return oct_fail(error, OCT_ERR_ARGUMENT, "data set kind: expected 0..%d, found %d", KINDS - 1,
                         (int)o->kind);
+    if (!oct_subset_name(o->subset))
+        return oct_fail(error, OCT_ERR_ARGUMENT, "subset: expected 0..%d, found %d", SUBSETS - 1, (int)o->subset);
     if (!(o->val_split < 1.0))
         return oct_fail(error, OCT_ERR_ARGUMENT, "val split: expected a share below 1, found %g",
                         o->val_split);
@@ -76,6 +96,8 @@ static oct_status find_kind(oct_dataset *dataset, oct_dataset_kind wanted, oct_e
         dataset->kind = OCT_DATASET_IDX;
     else if (oct_dataset_is_cifar(path))
         dataset->kind = OCT_DATASET_CIFAR;
+    else if (oct_dataset_is_list(path))
+        dataset->kind = OCT_DATASET_LIST;
     else
         dataset->kind = OCT_DATASET_FOLDER;
     return OCT_OK;
@@ -87,6 +109,7 @@ static oct_status read_kind(oct_dataset *dataset, oct_error *error)
     case OCT_DATASET_IDX: return oct_dataset_open_idx(dataset, error);
     case OCT_DATASET_CIFAR: return oct_dataset_open_cifar(dataset, error);
     case OCT_DATASET_HDF5: return oct_dataset_open_hdf5(dataset, error);
+    case OCT_DATASET_LIST: return oct_dataset_open_list(dataset, error);
     default: return oct_dataset_open_folder(dataset, error);
     }
 }
@@ -139,12 +162,44 @@ static oct_status hold_out(oct_dataset *dataset, double share, uint64_t seed, oc
     return OCT_OK;
 }
 
+oct_status oct_dataset_copy_class_names(oct_dataset *dataset, const oct_names *classes, oct_error *error)
+{
+    if (!classes->count) return OCT_OK;
+    dataset->class_count = (int)classes->count;
+    dataset->class_names = oct_calloc(classes->count, sizeof(char *));
+    for (size_t i = 0; i < classes->count; i++) {
+        if (dataset->class_names) dataset->class_names[i] = oct_strdup(oct_names_get(classes, i));
+        if (!dataset->class_names || !dataset->class_names[i])
+            return oct_fail(error, OCT_ERR_MEMORY, "out of memory: class names");
+    }
+    return OCT_OK;
+}
+
+/* Keeps every second sample of each split, by its index on disk. */
+static oct_status take_subset(oct_dataset *dataset, oct_subset subset, oct_error *error)
+{
+    uint32_t parity = subset == OCT_SUBSET_ODD;
+    for (int s = 0; s < OCT_SPLIT_COUNT; s++) {
+        split_view *view = &dataset->splits[s];
+        uint32_t kept = 0;
+        if (!view->map && view->count) {
+            view->map = oct_alloc(view->count, sizeof *view->map);
+            if (!view->map) return oct_fail(error, OCT_ERR_MEMORY, "out of memory: halving %u samples", view->count);
+            for (uint32_t i = 0; i < view->count; i++) view->map[i] = i;
+        }
+        for (uint32_t i = 0; i < view->count; i++)
+            if (view->map[i] % 2 == parity) view->map[kept++] = view->map[i];
+        view->count = kept;
+    }
+    return OCT_OK;
+}
+
 static oct_status make_splits(oct_dataset *dataset, const oct_dataset_options *options, oct_error *error)
 {
     for (int s = 0; s < OCT_SPLIT_COUNT; s++)
         dataset->splits[s] = (split_view){.store = (oct_split)s, .count = dataset->stores[s].count};
     double share = options->val_split;
-    if (share == 0 && dataset->one_folder) share = default_val_split;
+    if (share == 0 && dataset->one_folder && dataset->kind == OCT_DATASET_FOLDER) share = default_val_split;
     bool has_val = dataset->stores[OCT_SPLIT_VALIDATION].count > 0;
     if (share <= 0 || has_val || dataset->stores[OCT_SPLIT_TRAIN].count < 2) return OCT_OK;
     return hold_out(dataset, share, options->seed, error);
@@ -157,10 +212,11 @@ static oct_status open_at(oct_dataset *dataset, const char *path, const oct_data
     if (!dataset->path) return oct_fail(error, OCT_ERR_MEMORY, "out of memory: %s", path);
     for (size_t n = strlen(path); n > 1 && dataset->path[n - 1] == '/'; n--) dataset->path[n - 1] = '\0';
     OCT_TRY(find_kind(dataset, options->kind, error));
-    if (dataset->kind == OCT_DATASET_FOLDER) dataset->channels = options->channels;
+    if (oct_dataset_has_files(dataset)) dataset->channels = options->channels;
     OCT_TRY(read_kind(dataset, error));
     OCT_TRY(check_labels(dataset, error));
-    return make_splits(dataset, options, error);
+    OCT_TRY(make_splits(dataset, options, error));
+    return options->subset == OCT_SUBSET_ALL ? OCT_OK : take_subset(dataset, options->subset, error);
 }
 
 oct_status oct_dataset_open(oct_dataset **out, oct_ctx *ctx, const char *path,
@@ -237,6 +293,11 @@ int oct_dataset_height(const oct_dataset *dataset)
 int oct_dataset_width(const oct_dataset *dataset)
 {
     return dataset->width;
+}
+
+int oct_dataset_has_files(const oct_dataset *dataset)
+{
+    return dataset->kind == OCT_DATASET_FOLDER || dataset->kind == OCT_DATASET_LIST;
 }
 
 int oct_dataset_strict(const oct_dataset *dataset)

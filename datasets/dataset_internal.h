@@ -44,14 +44,16 @@ struct oct_dataset {
     split_view splits[OCT_SPLIT_COUNT];
     const dataset_reader *reader; /* NULL when everything is in memory */
     void *state;
-    bool one_folder; /* folder without train/, val/, test/ */
+    bool one_folder; /* folder or list without train/, val/, test/ */
 };
 
 oct_status oct_dataset_open_folder(oct_dataset *dataset, oct_error *error);
+oct_status oct_dataset_open_list(oct_dataset *dataset, oct_error *error);
 oct_status oct_dataset_open_idx(oct_dataset *dataset, oct_error *error);
 oct_status oct_dataset_open_cifar(oct_dataset *dataset, oct_error *error);
 oct_status oct_dataset_open_hdf5(oct_dataset *dataset, oct_error *error);
 /* Whether `path` looks like one, from the names alone (hdf5: from the file's signature). */
+bool oct_dataset_is_list(const char *path);
 bool oct_dataset_is_idx(const char *path);
 bool oct_dataset_is_cifar(const char *path);
 bool oct_dataset_is_hdf5(const char *path);
@@ -77,5 +79,8 @@ oct_status oct_names_list(oct_names *names, const char *folder, oct_entry_kind k
 oct_status oct_names_add(oct_names *names, const char *name, oct_error *error);
 const char *oct_names_get(const oct_names *names, size_t index);
 void oct_names_release(oct_names *names);
+
+/* Sets class_count and class_names; no names leave both alone. */
+oct_status oct_dataset_copy_class_names(oct_dataset *dataset, const oct_names *classes, oct_error *error);
 
 #endif

@@ -132,7 +132,7 @@ static oct_status has_splits(const char *path, bool *splits, oct_error *error)
         status =
             oct_fail(error, OCT_ERR_FORMAT,
                      "%s: no data set: looked for train-images-idx3-ubyte[.gz] (IDX), data_batch_*.bin "
-                     "(CIFAR binary) and folders of images (train/, val/, test/ or one per class); an HDF5 "
+                     "(CIFAR binary), labels.txt (list) and folders of images (train/, val/, test/ or one per class); an HDF5 "
                      "set is given by its file",
                      path);
     oct_names_release(&found);
@@ -178,18 +178,6 @@ static void folder_close(oct_dataset *dataset)
     oct_free(state);
 }
 
-static oct_status copy_class_names(oct_dataset *dataset, oct_error *error)
-{
-    const oct_names *classes = &((folder_state *)dataset->state)->classes;
-    dataset->class_names = oct_calloc(classes->count, sizeof(char *));
-    for (size_t i = 0; i < classes->count; i++) {
-        if (dataset->class_names) dataset->class_names[i] = oct_strdup(oct_names_get(classes, i));
-        if (!dataset->class_names || !dataset->class_names[i])
-            return oct_fail(error, OCT_ERR_MEMORY, "out of memory: class names");
-    }
-    return OCT_OK;
-}
-
 oct_status oct_dataset_open_folder(oct_dataset *dataset, oct_error *error)
 {
     static const dataset_reader reader = {folder_read, folder_name, folder_close};
@@ -202,5 +190,5 @@ oct_status oct_dataset_open_folder(oct_dataset *dataset, oct_error *error)
     dataset->one_folder = !splits;
     OCT_TRY(splits ? scan_splits(dataset, error)
                    : scan_split(dataset, OCT_SPLIT_TRAIN, dataset->path, error));
-    return copy_class_names(dataset, error);
+    return oct_dataset_copy_class_names(dataset, &((folder_state *)dataset->state)->classes, error);
 }

@@ -96,6 +96,7 @@ static oct_status resolve(oct_loader *loader)
     if (!(o->epoch_size >= 0 && o->epoch_size <= max_places))
         return bad_option(ctx, "epoch size", "a share, a count or 0", o->epoch_size);
     OCT_TRY(resolve_size(loader));
+    OCT_TRY(oct_fit_check(&o->fit, o->size, &ctx->error));
     if (!o->workers) o->workers = ctx->threads > 1 ? 2 : 1;
     if (!o->cache_bytes) o->cache_bytes = default_cache_bytes;
     o->strict = o->strict || oct_dataset_strict(loader->dataset);

@@ -28,6 +28,8 @@ typedef struct oct_loader_options {
     int batch_size;      /* >= 1 */
     int size;            /* of the images handed out; 0 = the data set's, when all are square and equal */
     oct_augment augment; /* evaluation uses its evaluation form */
+    oct_fit fit;         /* how images come to size; {0} = by the recipe, bilinear */
+    oct_jitter jitter;   /* training only */
     int training;        /* shuffle and random transforms */
     uint64_t seed;
     double epoch_size;   /* 0 or 1 = the whole set once; < 1: share of N (rounded, at least 1); > 1: count (in

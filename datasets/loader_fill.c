@@ -91,7 +91,7 @@ static oct_status record_bad(batch_slot *slot, uint32_t sample, oct_error *error
 static bool may_pass_over(const oct_loader *loader, oct_status status)
 {
     return (status == OCT_ERR_FORMAT || status == OCT_ERR_IO) && !loader->options.strict &&
-           oct_dataset_get_kind(loader->dataset) == OCT_DATASET_FOLDER;
+           oct_dataset_has_files(loader->dataset);
 }
 
 /* The sample at `place`, or in training the first readable one after it. *found false: there is none. */
@@ -129,7 +129,7 @@ static oct_status fill_place(loader_worker *worker, batch_slot *slot, int64_t pl
                         oct_dataset_path(loader->dataset), (long long)loader->places);
     if (!found) return OCT_OK;
     oct_rng rng = oct_rng_start(options->seed, OCT_RNG_AUGMENT, loader->epoch, (uint64_t)place);
-    oct_transform transform = {options->size, options->augment, options->training};
+    oct_transform transform = {options->size, options->augment, options->training, options->fit, options->jitter};
     OCT_TRY(oct_transform_apply(slot->images + (size_t)slot->count * loader->image_bytes, &transform, view,
                                 &rng, &worker->scratch, &slot->error));
     slot->labels[slot->count] = oct_dataset_label(loader->dataset, options->split, sample);

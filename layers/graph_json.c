@@ -20,7 +20,7 @@ static const char *const dtype_names[] = {[OCT_F32] = "f32", [OCT_U8] = "u8", [O
 
 static cJSON *attr_value_to_json(const oct_attr *attr, const char *at)
 {
-    if (attr->type == OCT_ATTR_INT) {
+    if (attr->type != OCT_ATTR_FLOAT) {
         int32_t v;
         memcpy(&v, at, sizeof v);
         return cJSON_CreateNumber(v);
@@ -40,9 +40,18 @@ static bool add(cJSON *to, const char *key, cJSON *item)
     return ok;
 }
 
+/* 0 of an attribute that came later says nothing. */
+static bool is_left_out(const oct_attr *attr, const char *at)
+{
+    int32_t v;
+    memcpy(&v, at, sizeof v);
+    return attr->type == OCT_ATTR_CHOICE && v == 0;
+}
+
 static bool add_attr(cJSON *attrs, const oct_attr *attr, const char *base)
 {
     const char *at = base + attr->offset;
+    if (is_left_out(attr, at)) return true;
     if (attr->count == 1) return add(attrs, attr->name, attr_value_to_json(attr, at));
     cJSON *array = cJSON_AddArrayToObject(attrs, attr->name);
     bool ok = array != NULL;
@@ -290,8 +299,8 @@ static bool read_attr_value(const oct_attr *attr, const cJSON *item, char *at)
 {
     int32_t i = 0;
     float f = 0;
-    if (attr->type == OCT_ATTR_INT ? !to_int32(item, &i) : !to_float(item, &f)) return false;
-    if (attr->type == OCT_ATTR_INT)
+    if (attr->type != OCT_ATTR_FLOAT ? !to_int32(item, &i) : !to_float(item, &f)) return false;
+    if (attr->type != OCT_ATTR_FLOAT)
         memcpy(at, &i, sizeof i);
     else
         memcpy(at, &f, sizeof f);
@@ -315,13 +324,18 @@ static bool read_attr(const oct_attr *attr, const cJSON *item, char *base)
 static oct_status read_attrs(char *base, const oct_op *op, const oct_node_record *r, oct_error *error)
 {
     const cJSON *attrs = cJSON_GetObjectItemCaseSensitive(r->json, "attrs");
-    for (int i = 0; i < op->attr_count; i++)
-        if (!read_attr(&op->attrs[i], cJSON_GetObjectItemCaseSensitive(attrs, op->attrs[i].name), base))
+    int expected = 0;
+    for (int i = 0; i < op->attr_count; i++) {
+        const cJSON *item = cJSON_GetObjectItemCaseSensitive(attrs, op->attrs[i].name);
+        if (!item && op->attrs[i].type == OCT_ATTR_CHOICE) continue; /* base is zeros */
+        expected++;
+        if (!read_attr(&op->attrs[i], item, base))
             return oct_fail(error, OCT_ERR_FORMAT, "graph: %s '%s': attribute '%s' is missing or malformed", op->name,
                             r->name, op->attrs[i].name);
-    if (attrs && cJSON_GetArraySize(attrs) != op->attr_count)
+    }
+    if (attrs && cJSON_GetArraySize(attrs) != expected)
         return oct_fail(error, OCT_ERR_FORMAT, "graph: %s '%s': expected %d attributes, found %d", op->name, r->name,
-                        op->attr_count, cJSON_GetArraySize(attrs));
+                        expected, cJSON_GetArraySize(attrs));
     return OCT_OK;
 }
 

@@ -25,6 +25,7 @@ typedef struct exporter {
     oct_value image, logits;
     int *tensor_of; /* by node id: tensor that holds its value, -1 = none */
     bool *needed, *kept;
+    bool rounding_known;
 } exporter;
 
 static oct_status no_memory(const exporter *e)
@@ -79,6 +80,9 @@ static oct_int8_tensor *add_codes(exporter *e, const oct_node *fq, const oct_nod
     oct_int8_tensor *t = add_tensor(e, fq, OCT_INT8_CODES);
     t->is_signed = clip->is_signed;
     t->exponent = clip->exponent;
+    if (!clip->affine) return t;
+    t->scale = clip->scale;
+    t->zero_point = clip->zero_point;
     return t;
 }
 
@@ -87,14 +91,15 @@ static const float *data_of(const exporter *e, const oct_node *n, int slot)
     return oct_graph_data(e->graph, (oct_value){n->inputs[slot]}, NULL);
 }
 
-/* Codes, biases and exponents of a layer. *exponents has one per output. */
-static oct_status fold_layer(exporter *e, const oct_node *layer, const oct_node *wf, int input_exponent,
-                             oct_int8_layer *l, int8_t **exponents, int *outputs)
+/* Codes, biases and exponents (affine: scales) of a layer. *exponents has one per output. */
+static oct_status fold_layer(exporter *e, const oct_node *layer, const oct_node *wf, oct_int8_layer *l,
+                             int8_t **exponents, int *outputs)
 {
+    const oct_int8_tensor *in = &e->out->tensors[l->inputs[0]];
     const oct_node *w = oct_node_input(e->graph, wf, OCT_FQW_W);
     const oct_fake_quant_weight_attrs *a = wf->attrs;
-    oct_fold_source src = {.weights = data_of(e, wf, OCT_FQW_W), .eps = a->eps, .input_exponent = input_exponent,
-                           .per_channel = a->per_channel};
+    oct_fold_source src = {.weights = data_of(e, wf, OCT_FQW_W), .eps = a->eps, .input_exponent = in->exponent,
+                           .affine = a->affine, .input_scale = in->scale, .per_channel = a->per_channel};
     src.outputs = *outputs = oct_weight_outputs(&w->shape, &src.outputs_last);
     src.per_output = w->count / (size_t)src.outputs;
     if (a->has_norm) {
@@ -109,15 +114,19 @@ static oct_status fold_layer(exporter *e, const oct_node *layer, const oct_node 
     if (!block || !*exponents) return no_memory(e);
     oct_fold fold = oct_fold_place(block, src.outputs, src.per_output);
     OCT_TRY(oct_fold_weights(&fold, &src, layer->name, e->error));
+    l->weights = fold.codes;
+    l->bias = fold.bias;
+    l->weight_exponent_count = a->per_channel ? src.outputs : 1;
+    if (a->affine) {
+        l->weight_scales = fold.scale;
+        return OCT_OK;
+    }
     for (int o = 0; o < src.outputs; o++) {
         if (fold.exponent[o] < INT8_MIN || fold.exponent[o] > INT8_MAX)
             return refuse(e, layer, "a weight exponent does not fit the file");
         (*exponents)[o] = (int8_t)fold.exponent[o];
     }
-    l->weights = fold.codes;
-    l->bias = fold.bias;
     l->weight_exponents = *exponents;
-    l->weight_exponent_count = a->per_channel ? src.outputs : 1;
     return OCT_OK;
 }
 
@@ -146,12 +155,13 @@ static oct_status export_layer(exporter *e, const oct_unit *unit)
     if (!linear) set_geometry(l, layer->attrs);
     int kx = e->out->tensors[l->inputs[0]].exponent, outputs;
     int8_t *exponents;
-    OCT_TRY(fold_layer(e, layer, oct_unit_slot(g, unit, OCT_LAYER_WEIGHT), kx, l, &exponents, &outputs));
+    OCT_TRY(fold_layer(e, layer, oct_unit_slot(g, unit, OCT_LAYER_WEIGHT), l, &exponents, &outputs));
     if (fq) {
         l->out_lo = clip.lo;
         l->out_hi = clip.hi;
         return OCT_OK;
     }
+    if (l->weight_scales) return OCT_OK; /* scores are worth input scale times weight scale */
     t->exponent = kx + exponents[0];
     if (l->weight_exponent_count > 1) {
         int8_t *scores = take(e, (size_t)outputs, 1);
@@ -201,7 +211,8 @@ static oct_status export_table(exporter *e, const oct_node *n, const oct_node *a
     uint8_t *table = take(e, count, 1);
     double *values = take(e, count, sizeof *values);
     if (!table || !values) return no_memory(e);
-    oct_table_values(values, n, n->op == &oct_op_prelu ? data_of(e, n, 1) : NULL, x->exponent, x->is_signed);
+    oct_table_values(values, n, n->op == &oct_op_prelu ? data_of(e, n, 1) : NULL,
+                     oct_int8_code_scale(&e->out->spec, x), x->zero_point, x->is_signed);
     oct_table_codes(table, values, count, &clip);
     l->table = table;
     l->table_rows = oct_table_rows(n);
@@ -242,7 +253,7 @@ static oct_status export_point(exporter *e, const oct_unit *unit)
     return OCT_OK;
 }
 
-/* Codes pass with their exponent; softmax has its own. */
+/* Codes pass with their grid; softmax has its own. */
 static oct_status export_pass(exporter *e, const oct_node *n)
 {
     const oct_node *x = oct_node_input(e->graph, n, 0);
@@ -254,13 +265,18 @@ static oct_status export_pass(exporter *e, const oct_node *n)
     if (n->op == &oct_op_softmax) {
         uint8_t *table = take(e, OCT_SOFTMAX_TABLE_ROWS, 256);
         if (!table) return no_memory(e);
-        oct_softmax_table(table, from.exponent);
+        oct_softmax_table(table, oct_int8_code_scale(&e->out->spec, &from));
         l->table = table;
         l->table_rows = OCT_SOFTMAX_TABLE_ROWS;
-        t->exponent = OCT_SOFTMAX_EXPONENT;
+        if (oct_int8_spec_is_affine(&e->out->spec))
+            t->scale = ldexpf(1, -OCT_SOFTMAX_EXPONENT);
+        else
+            t->exponent = OCT_SOFTMAX_EXPONENT;
     } else if (n->op != &oct_op_argmax) {
         t->is_signed = from.is_signed;
         t->exponent = from.exponent;
+        t->scale = from.scale;
+        t->zero_point = from.zero_point;
     }
     return add_input(e, l, n, x);
 }
@@ -289,7 +305,17 @@ static void mark_needed(exporter *e)
     }
 }
 
-static oct_status check_ready(const exporter *e)
+/* A file has one rounding: that of every point. */
+static oct_status take_rounding(exporter *e, const oct_node *fq)
+{
+    const oct_fake_quant_attrs *a = fq->attrs;
+    if (!e->rounding_known) e->out->spec.rounding = (oct_int8_rounding)a->rounding;
+    e->rounding_known = true;
+    if ((int32_t)e->out->spec.rounding == a->rounding) return OCT_OK;
+    return refuse(e, fq, "its rounding is another than that of the points before it");
+}
+
+static oct_status check_ready(exporter *e)
 {
     const oct_graph *g = e->graph;
     const oct_node *logits = oct_graph_node(g, e->logits), *image = oct_graph_node(g, e->image);
@@ -302,6 +328,7 @@ static oct_status check_ready(const exporter *e)
         if (!(range[OCT_RANGE_OBSERVED] > 0))
             return oct_fail(e->error, OCT_ERR_STATE, "cannot export: the range of '%s' never saw data; calibrate or train "
                             "first", n->name);
+        OCT_TRY(take_rounding(e, n));
     }
     return OCT_OK;
 }
@@ -321,7 +348,7 @@ static oct_status run(exporter *e, const oct_export_options *options)
     OCT_TRY(check_ready(e));
     if (!oct_quantize_points(g)) return oct_fail(e->error, OCT_ERR_STATE, "cannot export a float graph: quantize it first");
     oct_int8_spec *spec = &e->out->spec;
-    spec->profile = OCT_INT8_PROFILE_PO2;
+    spec->profile = spec->rounding == OCT_INT8_ROUND_SHIFT ? OCT_INT8_PROFILE_PO2 : OCT_INT8_PROFILE_AFFINE;
     spec->tool = "octet " OCT_VERSION;
     spec->source_digest = options->source_digest;
     if (oct_graph_node(g, e->image)->dtype == OCT_U8) {

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "autograd/base/memory.h"
+#include "quant/fold_internal.h"
 #include "quant/int8/requant.h"
 
 enum { WEIGHT_MAX = 127, CHANNEL_HEADROOM = 8 /* log2 256, docs/quantization.md 3.4 */, MIN_EXPONENT = -120, FOLD_BLOCK = 64 };
@@ -14,7 +15,7 @@ size_t oct_fold_bytes(int outputs, size_t per_output)
 {
     size_t o = (size_t)outputs, n = o * per_output;
     return oct_size_align(o * sizeof(double)) + 2 * oct_size_align(n) + oct_size_align(o * sizeof(int)) +
-           oct_size_align(o * sizeof(int32_t)) + oct_size_align(o);
+           oct_size_align(o * sizeof(float)) + oct_size_align(o * sizeof(int32_t)) + oct_size_align(o);
 }
 
 oct_fold oct_fold_place(void *block, int outputs, size_t per_output)
@@ -30,15 +31,12 @@ oct_fold oct_fold_place(void *block, int outputs, size_t per_output)
     p += oct_size_align(n);
     f.exponent = (int *)p;
     p += oct_size_align(o * sizeof(int));
+    f.scale = (float *)p;
+    p += oct_size_align(o * sizeof(float));
     f.bias = (int32_t *)p;
     p += oct_size_align(o * sizeof(int32_t));
     f.dead = p;
     return f;
-}
-
-static size_t weight_index(const oct_fold_source *src, int o, size_t i)
-{
-    return src->outputs_last ? i * (size_t)src->outputs + (size_t)o : (size_t)o * src->per_output + i;
 }
 
 double oct_fold_scale(double gamma, double var, double eps)
@@ -51,12 +49,6 @@ double oct_fold_scale(double gamma, double var, double eps)
 static double channel_scale(const oct_fold_source *src, int o)
 {
     return src->gamma ? oct_fold_scale((double)src->gamma[o], (double)src->var[o], (double)src->eps) : 1;
-}
-
-static double channel_bias(const oct_fold_source *src, int o, double s)
-{
-    double b0 = src->bias ? (double)src->bias[o] : 0;
-    return src->gamma ? (double)src->beta[o] + (b0 - (double)src->mean[o]) * s : b0;
 }
 
 static uint32_t magnitude_bits(float x)
@@ -72,7 +64,7 @@ static double channel_max(const oct_fold_source *src, int o, double s)
 {
     int32_t largest = 0;
     size_t step = src->outputs_last ? (size_t)src->outputs : 1;
-    const float *w = src->weights + weight_index(src, o, 0);
+    const float *w = src->weights + oct_fold_index(src, o, 0);
     for (size_t i = 0; i < src->per_output; i++) {
         int32_t a = (int32_t)magnitude_bits(w[i * step]);
         largest = a > largest ? a : largest;
@@ -121,11 +113,11 @@ static int64_t quantize_weights(int8_t *codes, uint8_t *passes, const float *w, 
 static int quantize_channel(const oct_fold *fold, const oct_fold_source *src, int o)
 {
     double s = fold->s[o], kappa = ldexp(1, fold->exponent[o]);
-    size_t first = weight_index(src, o, 0), step = src->outputs_last ? (size_t)src->outputs : 1;
+    size_t first = oct_fold_index(src, o, 0), step = src->outputs_last ? (size_t)src->outputs : 1;
     int64_t sum = quantize_weights(fold->codes + first, fold->passes ? fold->passes + first : NULL,
                                    src->weights + first, src->per_output, step, s, kappa);
     double kappa_bias = ldexp(1, src->input_exponent + fold->exponent[o]);
-    fold->bias[o] = oct_weight_code(channel_bias(src, o, s), kappa_bias, -(1 << 30), 1 << 30);
+    fold->bias[o] = oct_weight_code(oct_fold_bias(src, o, s), kappa_bias, -(1 << 30), 1 << 30);
     if (fold->dead) fold->dead[o] = sum == 0;
     return 255 * sum < INT64_C(1) << 29 && fold->bias[o] > -(1 << 30) && fold->bias[o] < 1 << 30;
 }
@@ -156,15 +148,24 @@ oct_status oct_fold_weights(const oct_fold *fold, const oct_fold_source *src, co
     double tensor_max = 0;
     for (int o = 0; o < src->outputs; o++) {
         double s = channel_scale(src, o), largest = channel_max(src, o, s);
-        if (!isfinite(s) || !isfinite(largest) || !isfinite(channel_bias(src, o, s))) return not_finite(name, error);
+        if (!isfinite(s) || !isfinite(largest) || !isfinite(oct_fold_bias(src, o, s))) return not_finite(name, error);
         fold->s[o] = s;
         if (largest > tensor_max) tensor_max = largest;
-        fold->exponent[o] = weight_exponent(largest);
+        if (src->affine)
+            fold->scale[o] = oct_fold_affine_scale(largest);
+        else
+            fold->exponent[o] = weight_exponent(largest);
+    }
+    if (src->affine) {
+        for (int o = 0; o < src->outputs && !src->per_channel; o++) fold->scale[o] = oct_fold_affine_scale(tensor_max);
+        return oct_fold_affine(fold, src, name, error);
     }
     int tensor_exponent = weight_exponent(tensor_max);
     for (int o = 0; o < src->outputs; o++) {
         if (!src->per_channel || fold->exponent[o] > tensor_exponent + CHANNEL_HEADROOM)
             fold->exponent[o] = tensor_exponent + (src->per_channel ? CHANNEL_HEADROOM : 0);
     }
-    return quantize_all(fold, src, name, error);
+    OCT_TRY(quantize_all(fold, src, name, error));
+    for (int o = 0; o < src->outputs; o++) fold->scale[o] = ldexpf(1, -fold->exponent[o]);
+    return OCT_OK;
 }

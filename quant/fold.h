@@ -7,6 +7,10 @@
  *   b' = beta + (b0 - mean)*s,  b_q = round half away(b' * 2^(kx+kw))            b0 = 0 when absent
  * kw = 7 - ceil(log2 max|w'|) over the tensor, or over each output channel (then at most 8 above the tensor's), lowered
  * until |b_q| < 2^30 and 255*sum|w_q| < 2^29 for every output: accumulator + bias + rounding never leave int32.
+ *
+ * Profile affine, any scale (rne = round half to even):
+ *   w' = (float)(s*w),   w_q = clamp(rne(w'*(1/sw)), -127, 127) in float,   b_q = rne(b'/(sx*sw))
+ * sw = max|w'|/127 over the tensor or each output channel, doubled until the same bounds hold.
  */
 #ifndef OCT_FOLD_H
 #define OCT_FOLD_H
@@ -24,7 +28,9 @@ typedef struct oct_fold_source {
     const float *gamma, *beta, *mean, *var; /* [outputs], all NULL without batch norm */
     const float *bias;          /* [outputs] or NULL */
     float eps;
-    int input_exponent;         /* kx */
+    int input_exponent;         /* kx; po2 */
+    int affine;                 /* profile affine */
+    float input_scale;          /* sx; affine */
     int per_channel;
 } oct_fold_source;
 
@@ -33,8 +39,9 @@ typedef struct oct_fold {
     double *s;          /* [outputs] */
     int8_t *codes;      /* weight-sized */
     uint8_t *passes;    /* weight-sized, 1 where the code was not clipped (straight-through mask); may be NULL */
-    int *exponent;      /* [outputs]: kw */
-    int32_t *bias;      /* [outputs]: b_q on the grid 2^-(kx+kw) */
+    int *exponent;      /* [outputs]: kw; po2 */
+    float *scale;       /* [outputs]: real value of one weight code */
+    int32_t *bias;      /* [outputs]: b_q on the grid 2^-(kx+kw), or sx*sw */
     uint8_t *dead;      /* [outputs], 1 where every code is zero; may be NULL */
 } oct_fold;
 

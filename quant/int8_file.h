@@ -5,16 +5,19 @@
  * HDF5 form. Integers are little-endian, texts fixed-length UTF-8; `*` marks what may be absent; anything else found
  * in the file is an error.
  *   /                  attributes: format "octet-int8", version 1, profile, tool, source_digest, checksum (of the flat
- *                      image this file describes), input, output (tensor names), about (the arithmetic in words)
+ *                      image this file describes), input, output (tensor names), about (the arithmetic in words);
+ *                      profile affine: rounding ("float", "single", "double")
  *   /tensors/NNNN_name attributes: name, kind ("pixels", "codes", "scores"), shape (height, width, channels), signed,
- *                      exponent; dataset exponents* s8 [channels] (scores)
+ *                      exponent; dataset exponents* s8 [channels] (scores). Profile affine instead of the last two:
+ *                      scale f32, zero_point (codes)
  *   /layers/NNNN_name  NNNN = 0000, 0001, … in execution order; slashes of names become dots in the link
  *                      attributes: name, op, inputs (tensor names), output (tensor name); kernel, stride, dilation
  *                      (height, width), padding (top, left, bottom, right), groups (conv, depthwise, pooling); limits
  *                      (lowest, highest code; where a layer clamps)
  *                      datasets: weights s8 [out][h][w][in], [h][w][channels] (depthwise) or [out][in] (linear),
- *                      bias s32 [out], exponents s8 [1] or [out]; table u8 [rows][256] (lookup)
- *   /preprocessing     attribute resize; datasets mean*, scale* f32 [input channels]
+ *                      bias s32 [out], exponents s8 [1] or [out], profile affine: scales f32 [1] or [out]; table u8
+ *                      [rows][256] (lookup)
+ *   /preprocessing     attributes resize, interpolation* ("bicubic"; absent: bilinear); datasets mean*, scale* f32 [input channels]
  *   /class_names*      texts [outputs]
  *
  * The same spec gives the same bytes (no times in the file). Readers bound every count and size before allocating and

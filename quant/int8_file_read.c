@@ -288,20 +288,32 @@ static oct_status find_tensor(const reader *r, const oct_int8_spec *spec, const 
     return bad(r, name, "is the name of no tensor");
 }
 
-static oct_status read_tensor(const reader *r, hid_t at, oct_int8_tensor *t)
+/* Which attributes and members a tensor has depends on profile and kind. */
+static oct_status read_grid(const reader *r, hid_t at, oct_int8_tensor *t, bool affine)
 {
-    static const char *const attributes[] = {"name", "kind", "shape", "signed", "exponent", NULL};
-    static const char *const members[] = {"exponents", NULL};
+    static const char *const po2[] = {"name", "kind", "shape", "signed", "exponent", NULL};
+    static const char *const codes[] = {"name", "kind", "shape", "signed", "scale", "zero_point", NULL};
+    static const char *const plain[] = {"name", "kind", "shape", "signed", NULL};
+    static const char *const members[] = {"exponents", NULL}, *const none[] = {NULL};
+    bool has_scale = affine && t->kind == OCT_INT8_CODES;
+    OCT_TRY(check_attributes(r, at, !affine ? po2 : has_scale ? codes : plain));
+    OCT_TRY(check_members(r, at, affine ? none : members));
+    if (!affine) return get_ints(r, at, "exponent", &t->exponent, 1);
+    if (!has_scale) return OCT_OK;
+    OCT_TRY(get_numbers(r, at, "scale", H5T_IEEE_F32LE, H5T_NATIVE_FLOAT, 1, &t->scale));
+    return get_ints(r, at, "zero_point", &t->zero_point, 1);
+}
+
+static oct_status read_tensor(const reader *r, hid_t at, oct_int8_tensor *t, bool affine)
+{
     const char *kind = NULL;
     int shape[3];
-    OCT_TRY(check_attributes(r, at, attributes));
-    OCT_TRY(check_members(r, at, members));
     OCT_TRY(get_text(r, at, "name", &t->name));
     OCT_TRY(get_text(r, at, "kind", &kind));
     OCT_TRY(get_ints(r, at, "shape", shape, 3));
     OCT_TRY(get_ints(r, at, "signed", &t->is_signed, 1));
-    OCT_TRY(get_ints(r, at, "exponent", &t->exponent, 1));
     if (!oct_int8_kind_from_name(&t->kind, kind)) return bad(r, kind, "is an unknown kind of tensor");
+    OCT_TRY(read_grid(r, at, t, affine));
     t->height = shape[0];
     t->width = shape[1];
     t->channels = shape[2];
@@ -347,7 +359,7 @@ static oct_status first_extent(const reader *r, hid_t at, const char *name, int 
 }
 
 /* Attributes and members that a layer of this operator has. */
-static oct_status check_layer_members(const reader *r, hid_t at, const oct_int8_layer *l, bool limits)
+static oct_status check_layer_members(const reader *r, hid_t at, const oct_int8_layer *l, bool limits, bool affine)
 {
     const char *attributes[16] = {"name", "op", "inputs", "output"}, *members[8] = {NULL};
     static const char *const geometry[] = {"kernel", "stride", "dilation", "padding", "groups"};
@@ -358,7 +370,7 @@ static oct_status check_layer_members(const reader *r, hid_t at, const oct_int8_
     if (oct_int8_op_has_weights(l->op)) {
         members[member_count_++] = "weights";
         members[member_count_++] = "bias";
-        members[member_count_++] = "exponents";
+        members[member_count_++] = affine ? "scales" : "exponents";
     }
     if (oct_int8_op_has_table(l->op)) members[member_count_++] = "table";
     OCT_TRY(check_attributes(r, at, attributes));
@@ -378,7 +390,8 @@ static oct_status read_layer(const reader *r, hid_t at, const oct_int8_spec *spe
     for (int i = 0; i < l->input_count; i++) OCT_TRY(find_tensor(r, spec, inputs[i], &l->inputs[i]));
     OCT_TRY(find_tensor(r, spec, output, &l->output));
     bool limits = oct_int8_op_has_limits(l->op) && spec->tensors[l->output].kind == OCT_INT8_CODES;
-    OCT_TRY(check_layer_members(r, at, l, limits));
+    bool affine = oct_int8_spec_is_affine(spec);
+    OCT_TRY(check_layer_members(r, at, l, limits, affine));
     if (oct_int8_op_has_geometry(l->op)) OCT_TRY(read_geometry(r, at, l));
     if (limits) {
         int values[2];
@@ -387,7 +400,7 @@ static oct_status read_layer(const reader *r, hid_t at, const oct_int8_spec *spe
         l->out_hi = values[1];
     }
     if (oct_int8_op_has_weights(l->op))
-        OCT_TRY(first_extent(r, at, "exponents", &l->weight_exponent_count, OCT_INT8_MAX_CHANNELS));
+        OCT_TRY(first_extent(r, at, affine ? "scales" : "exponents", &l->weight_exponent_count, OCT_INT8_MAX_CHANNELS));
     if (oct_int8_op_has_option(l->op)) OCT_TRY(get_ints(r, at, "option", &l->option, 1));
     if (oct_int8_op_has_table(l->op)) OCT_TRY(first_extent(r, at, "table", &l->table_rows, OCT_INT8_MAX_CHANNELS));
     return OCT_OK;
@@ -414,7 +427,12 @@ static oct_status read_layer_arrays(const reader *r, hid_t at, const oct_int8_sp
         const hsize_t conv[4] = {outputs, kh, kw, count / (outputs * kh * kw)};
         OCT_TRY(get_codes(r, at, "weights", 4, conv, &l->weights));
     }
-    OCT_TRY(get_codes(r, at, "exponents", 1, &exponents, &l->weight_exponents));
+    if (oct_int8_spec_is_affine(spec)) {
+        OCT_TRY(get_dataset(r, at, "scales", H5T_IEEE_F32LE, H5T_NATIVE_FLOAT, sizeof(float), 1, &exponents, &block));
+        l->weight_scales = block;
+    } else {
+        OCT_TRY(get_codes(r, at, "exponents", 1, &exponents, &l->weight_exponents));
+    }
     OCT_TRY(get_dataset(r, at, "bias", H5T_STD_I32LE, H5T_NATIVE_INT32, sizeof(int32_t), 1, &outputs, &block));
     l->bias = block;
     return OCT_OK;
@@ -424,7 +442,7 @@ typedef oct_status element_fn(const reader *r, hid_t at, oct_int8_spec *spec, in
 
 static oct_status tensor_header(const reader *r, hid_t at, oct_int8_spec *spec, int index)
 {
-    return read_tensor(r, at, (oct_int8_tensor *)spec->tensors + index);
+    return read_tensor(r, at, (oct_int8_tensor *)spec->tensors + index, oct_int8_spec_is_affine(spec));
 }
 
 static oct_status tensor_arrays(const reader *r, hid_t at, oct_int8_spec *spec, int index)
@@ -475,11 +493,18 @@ static oct_status read_network(const reader *r, oct_int8_spec *spec, hid_t tenso
 
 static oct_status read_preprocessing(const reader *r, hid_t at, oct_int8_spec *spec)
 {
-    static const char *const attributes[] = {"resize", NULL}, *const members[] = {"mean", "scale", NULL};
+    static const char *const attributes[] = {"resize", "interpolation", NULL},
+                             *const members[] = {"mean", "scale", NULL};
     const hsize_t channels = (hsize_t)spec->tensors[spec->input].channels;
     const void *block = NULL;
     OCT_TRY(check_attributes(r, at, attributes));
     OCT_TRY(check_members(r, at, members));
+    if (H5Aexists(at, "interpolation") > 0) {
+        const char *name = NULL;
+        OCT_TRY(get_text(r, at, "interpolation", &name));
+        spec->interpolation = oct_int8_interpolation_from_name(name);
+        if (spec->interpolation < 0) return bad(r, "interpolation", "is neither bilinear nor bicubic");
+    }
     if (H5Lexists(at, "mean", H5P_DEFAULT) <= 0 && H5Lexists(at, "scale", H5P_DEFAULT) <= 0) return OCT_OK;
     OCT_TRY(get_dataset(r, at, "mean", H5T_IEEE_F32LE, H5T_NATIVE_FLOAT, sizeof(float), 1, &channels, &block));
     spec->mean = block;
@@ -517,8 +542,10 @@ static oct_status read_root(const reader *r, hid_t file, oct_int8_spec *spec, ui
 {
     static const char *const attributes[] = {"format",   "version", "profile", "tool",  "source_digest",
                                              "checksum", "input",   "output",  "about", NULL};
+    static const char *const affine_attributes[] = {"format",   "version", "profile", "tool",  "source_digest", "rounding",
+                                                    "checksum", "input",   "output",  "about", NULL};
     static const char *const members[] = {"tensors", "layers", "preprocessing", "class_names", NULL};
-    const char *format = NULL;
+    const char *format = NULL, *rounding = NULL;
     int version = 0;
     OCT_TRY(get_text(r, file, "format", &format));
     if (strcmp(format, OCT_INT8_FILE_FORMAT))
@@ -529,10 +556,14 @@ static oct_status read_root(const reader *r, hid_t file, oct_int8_spec *spec, ui
         return oct_fail(r->error, OCT_ERR_UNSUPPORTED, "%s: version %d, this build reads %d", r->path, version,
                         OCT_INT8_FILE_VERSION);
     OCT_TRY(get_text(r, file, "profile", &spec->profile));
-    if (strcmp(spec->profile, OCT_INT8_PROFILE_PO2))
-        return oct_fail(r->error, OCT_ERR_UNSUPPORTED, "%s: profile '%s', this build knows '%s'", r->path,
-                        spec->profile, OCT_INT8_PROFILE_PO2);
-    OCT_TRY(check_attributes(r, file, attributes));
+    bool affine = oct_int8_spec_is_affine(spec);
+    if (!affine && strcmp(spec->profile, OCT_INT8_PROFILE_PO2))
+        return oct_fail(r->error, OCT_ERR_UNSUPPORTED, "%s: profile '%s', this build knows '%s' and '%s'", r->path,
+                        spec->profile, OCT_INT8_PROFILE_PO2, OCT_INT8_PROFILE_AFFINE);
+    OCT_TRY(check_attributes(r, file, affine ? affine_attributes : attributes));
+    if (affine) OCT_TRY(get_text(r, file, "rounding", &rounding));
+    if (affine && !oct_int8_rounding_from_name(&spec->rounding, rounding))
+        return oct_fail(r->error, OCT_ERR_UNSUPPORTED, "%s: unknown rounding '%s'", r->path, rounding);
     OCT_TRY(check_members(r, file, members));
     OCT_TRY(get_text(r, file, "tool", &spec->tool));
     OCT_TRY(get_numbers(r, file, "source_digest", H5T_STD_U64LE, H5T_NATIVE_UINT64, 1, &spec->source_digest));

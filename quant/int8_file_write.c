@@ -25,6 +25,15 @@ static const char about[] =
     "channel c by table[c][b]. Weights are out, height, width, in (depthwise: height, width, channel); "
     "tensors are height, width, channel.";
 
+static const char about_affine[] =
+    "Octet int8 model, profile affine: real value = (code - zero_point) * scale, weight = code * weight scale. "
+    "conv, depthwise, linear: acc = bias + sum(weights * (input - its zero point)), padding is the zero point; output "
+    "code = clamp(round(acc * M) + zero point, limits), M = input scale * weight scale / output scale; scores are acc "
+    "itself, worth input scale * weight scale each. Rounding float: (float)acc * (float)M, then to the nearest even "
+    "integer; single, double: M as a 31-bit fixed-point number, rounded once or twice. add, mul, concat, rescale and "
+    "average_pool round alike. Weights are out, height, width, in (depthwise: height, width, channel); tensors are "
+    "height, width, channel.";
+
 static oct_status write_error(const writer *w, const char *name)
 {
     char reason[OCT_HDF5_REASON];
@@ -120,7 +129,7 @@ static void link_name(char link[OCT_INT8_LINK_BYTES], int index, const char *nam
         if (*c == '/') *c = '.';
 }
 
-static oct_status put_tensor(const writer *w, hid_t at, const oct_int8_tensor *t)
+static oct_status put_tensor(const writer *w, hid_t at, const oct_int8_tensor *t, bool affine)
 {
     const int shape[3] = {t->height, t->width, t->channels};
     const hsize_t channels = (hsize_t)t->channels;
@@ -128,6 +137,11 @@ static oct_status put_tensor(const writer *w, hid_t at, const oct_int8_tensor *t
     OCT_TRY(put_text(w, at, "kind", oct_int8_kind_name(t->kind)));
     OCT_TRY(put_ints(w, at, "shape", shape, 3));
     OCT_TRY(put_int(w, at, "signed", t->is_signed));
+    if (affine && t->kind == OCT_INT8_CODES) {
+        OCT_TRY(put_attribute(w, at, "scale", H5T_IEEE_F32LE, H5T_NATIVE_FLOAT, 0, &t->scale));
+        return put_int(w, at, "zero_point", t->zero_point);
+    }
+    if (affine) return OCT_OK;
     OCT_TRY(put_int(w, at, "exponent", t->exponent));
     if (!t->exponents) return OCT_OK;
     return put_dataset(w, at, "exponents", H5T_STD_I8LE, H5T_NATIVE_INT8, 1, &channels, t->exponents);
@@ -150,6 +164,8 @@ static oct_status put_weights(const writer *w, hid_t at, const oct_int8_spec *sp
     }
     OCT_TRY(put_dataset(w, at, "weights", H5T_STD_I8LE, H5T_NATIVE_INT8, rank, dims, l->weights));
     OCT_TRY(put_dataset(w, at, "bias", H5T_STD_I32LE, H5T_NATIVE_INT32, 1, &outputs, l->bias));
+    if (l->weight_scales)
+        return put_dataset(w, at, "scales", H5T_IEEE_F32LE, H5T_NATIVE_FLOAT, 1, &exponents, l->weight_scales);
     return put_dataset(w, at, "exponents", H5T_STD_I8LE, H5T_NATIVE_INT8, 1, &exponents, l->weight_exponents);
 }
 
@@ -203,7 +219,7 @@ static oct_status put_tensors(writer *w, const oct_int8_spec *spec)
         link_name(link, i, spec->tensors[i].name);
         status = make_group(w, &group, parent, link);
         if (status != OCT_OK) break;
-        status = put_tensor(w, group, &spec->tensors[i]);
+        status = put_tensor(w, group, &spec->tensors[i], oct_int8_spec_is_affine(spec));
         H5Gclose(group);
     }
     H5Gclose(parent);
@@ -236,6 +252,8 @@ static oct_status put_preprocessing(writer *w, const oct_int8_spec *spec)
     w->object = "/preprocessing";
     OCT_TRY(make_group(w, &group, w->file, "preprocessing"));
     oct_status status = put_int(w, group, "resize", spec->resize);
+    if (spec->interpolation && status == OCT_OK)
+        status = put_text(w, group, "interpolation", oct_int8_interpolation_name(spec->interpolation));
     if (spec->mean && status == OCT_OK)
         status = put_dataset(w, group, "mean", H5T_IEEE_F32LE, H5T_NATIVE_FLOAT, 1, &channels, spec->mean);
     if (spec->scale && status == OCT_OK)
@@ -255,7 +273,9 @@ static oct_status put_model(writer *w, const oct_int8_spec *spec, uint64_t check
     OCT_TRY(put_u64(w, w->file, "checksum", checksum));
     OCT_TRY(put_text(w, w->file, "input", spec->tensors[spec->input].name));
     OCT_TRY(put_text(w, w->file, "output", spec->tensors[spec->output].name));
-    OCT_TRY(put_text(w, w->file, "about", about));
+    bool affine = oct_int8_spec_is_affine(spec);
+    if (affine) OCT_TRY(put_text(w, w->file, "rounding", oct_int8_rounding_name(spec->rounding)));
+    OCT_TRY(put_text(w, w->file, "about", affine ? about_affine : about));
     if (spec->class_count)
         OCT_TRY(put_texts(w, w->file, "class_names", spec->class_names, (size_t)spec->class_count, false));
     OCT_TRY(put_preprocessing(w, spec));

@@ -5,7 +5,7 @@
 
 static double output_per_acc(const oct_norm_channel *c)
 {
-    return ldexp(1, -(c->input_exponent + c->weight_exponent)) / c->s;
+    return c->unit / c->s;
 }
 
 void oct_norm_live(const oct_norm_channel *c, const oct_acc_sums *sums, int64_t m, int dead, float *running_mean,

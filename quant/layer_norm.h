@@ -34,7 +34,7 @@ typedef struct oct_norm_channel {
     const oct_batch_norm_fold_attrs *attrs;
     float gamma, beta, bias; /* bias 0 when absent */
     double s;
-    int input_exponent, weight_exponent;
+    double unit; /* Dx*Dw: real value of one unit of the accumulator */
 } oct_norm_channel;
 
 /* Live: reads the sums over m positions (m > 1), moves the running statistics unless `dead` (all weight codes zero), gives

@@ -26,6 +26,9 @@ static oct_status fake_quant_infer(const oct_graph *g, oct_node *n)
     if (oct_node_input(g, n, OCT_FQ_RANGE)->count != OCT_RANGE_FLOATS) return op_error(g, n, "the range needs 4 floats");
     if (a->sign < OCT_SIGN_AUTO || a->sign > OCT_SIGN_SIGNED) return op_error(g, n, "unknown sign rule");
     if (!(a->shrink >= 0 && a->shrink < 50)) return op_error(g, n, "shrink: expected 0..50 percent");
+    if (a->rounding < OCT_INT8_ROUND_SHIFT || a->rounding > OCT_INT8_ROUND_DOUBLE) return op_error(g, n, "unknown rounding");
+    if (a->averaging < OCT_AVERAGING_PACT2 || a->averaging > OCT_AVERAGING_MOVING)
+        return op_error(g, n, "unknown way of averaging");
     copy_shape(g, n);
     return OCT_OK;
 }
@@ -72,12 +75,15 @@ static oct_status batch_norm_fold_infer(const oct_graph *g, oct_node *n)
 static const oct_attr fake_quant_attr_table[] = {
     ATTR(oct_fake_quant_attrs, OCT_ATTR_INT, sign),
     ATTR(oct_fake_quant_attrs, OCT_ATTR_FLOAT, shrink),
+    ATTR(oct_fake_quant_attrs, OCT_ATTR_CHOICE, rounding),
+    ATTR(oct_fake_quant_attrs, OCT_ATTR_CHOICE, averaging),
 };
 static const oct_attr weight_attr_table[] = {
     ATTR(oct_fake_quant_weight_attrs, OCT_ATTR_INT, per_channel),
     ATTR(oct_fake_quant_weight_attrs, OCT_ATTR_INT, has_norm),
     ATTR(oct_fake_quant_weight_attrs, OCT_ATTR_INT, has_bias),
     ATTR(oct_fake_quant_weight_attrs, OCT_ATTR_FLOAT, eps),
+    ATTR(oct_fake_quant_weight_attrs, OCT_ATTR_CHOICE, affine),
 };
 static const oct_attr norm_attr_table[] = {
     ATTR(oct_batch_norm_fold_attrs, OCT_ATTR_FLOAT, eps),

@@ -13,30 +13,38 @@
 
 #include "autograd/ops.h"
 #include "autograd/plan.h"
-#include "quant/range.h"
+#include "quant/grid.h"
 
 /* fake_quant(x, observed, range): y = clamp(floor(x*kappa + 0.5), lo, hi)/kappa with the clip read from `range` (buffer of
  * four floats, quant/range.h). In training, unless ranges are frozen, the range first takes one observation of `observed`:
  * the activation's input for ReLU, the value itself otherwise. Gradient: passes where clip_lo <= x <= clip_hi, both ends
- * included (PACT2's straight-through estimator, 3.2 STE-CLIP). */
+ * included (PACT2's straight-through estimator, 3.2 STE-CLIP).
+ * Profile affine: y = (clamp(rne(x*(1/scale)) + zero, 0, 255) - zero)*scale, and behind a layer, add, mul, concat, pool or
+ * re-scaling whose operands are codes the deployed requantization instead (quant/int8/spec.h), but not behind a live batch
+ * norm. Gradient: passes where rne(x*(1/scale)) + zero is in 0..255 (3.2 STE-CODE). */
 typedef struct oct_fake_quant_attrs {
     int32_t sign;  /* oct_sign */
     float shrink;  /* percent of the mass cut from each tail; 0 = plain minimum and maximum */
+    int32_t rounding;  /* oct_int8_rounding: SHIFT = po2, the others = affine */
+    int32_t averaging; /* oct_averaging */
 } oct_fake_quant_attrs;
 extern const oct_op oct_op_fake_quant;
 enum { OCT_FQ_X, OCT_FQ_OBSERVED, OCT_FQ_RANGE };
 
 /* fake_quant_weight(w, grid of x[, gamma, beta, mean, var][, bias]): y = w_q * 2^-kw of quant/fold.h, on the folded weights
- * s*w when batch norm follows. The gradient towards w is s*dy where the code was not clipped. s counts as a constant. */
+ * s*w when batch norm follows. The gradient towards w is s*dy where the code was not clipped. s counts as a constant.
+ * Profile affine: any scale instead of 2^-kw. */
 typedef struct oct_fake_quant_weight_attrs {
     int32_t per_channel;
     int32_t has_norm, has_bias;
     float eps;
+    int32_t affine;
 } oct_fake_quant_weight_attrs;
 extern const oct_op oct_op_fake_quant_weight;
 enum { OCT_FQW_W, OCT_FQW_X, OCT_FQW_GAMMA, OCT_FQW_BETA, OCT_FQW_MEAN, OCT_FQW_VAR };
 
-/* fake_quant_bias(b, grid of x, grid of w): y = round half away(b * 2^(kx+kw)) * 2^-(kx+kw). Straight-through. */
+/* fake_quant_bias(b, grid of x, grid of w): y = round half away(b * 2^(kx+kw)) * 2^-(kx+kw), affine: rne(b/(sx*sw))*sx*sw.
+ * Straight-through. */
 extern const oct_op oct_op_fake_quant_bias;
 
 /* batch_norm_fold(u, gamma, beta, mean, var, grid of x, grid of w[, b0]): u = conv(x, w_q) without bias.

@@ -3,6 +3,7 @@
 
 #include <math.h>
 
+#include "quant/grid.h"
 #include "quant/int8/requant.h"
 
 void oct_int8_dims(oct_int8_tensor *t, const oct_shape *s)
@@ -76,12 +77,11 @@ int oct_table_rows(const oct_node *n)
     return n->op == &oct_op_prelu ? n->shape.dim[n->shape.rank - 1] : 1;
 }
 
-void oct_table_values(double *values, const oct_node *n, const float *slopes, int exponent, int is_signed)
+void oct_table_values(double *values, const oct_node *n, const float *slopes, double scale, int zero_point, int is_signed)
 {
-    double unit = ldexp(1, -exponent);
     for (int row = 0; row < oct_table_rows(n); row++) {
         for (int byte = 0; byte < 256; byte++) {
-            double x = unit * (is_signed ? (int8_t)byte : byte), slope = slopes ? (double)slopes[row] : 0;
+            double x = scale * ((is_signed ? (int8_t)byte : byte) - zero_point), slope = slopes ? (double)slopes[row] : 0;
             *values++ = !slopes ? oct_unary_value(n, x) : x > 0 ? x : slope * x;
         }
     }
@@ -92,14 +92,17 @@ void oct_table_codes(uint8_t *codes, const double *values, size_t count, const o
     double kappa = ldexp(1, clip->exponent);
     for (size_t i = 0; i < count; i++) {
         double q = oct_round_up_f64(values[i] * kappa);
-        codes[i] = (uint8_t)(q <= clip->lo ? clip->lo : q >= clip->hi ? clip->hi : (int)q);
+        codes[i] = (uint8_t)(clip->affine        ? oct_grid_code(clip, (float)values[i])
+                             : q <= clip->lo ? clip->lo
+                             : q >= clip->hi ? clip->hi
+                                             : (int)q);
     }
 }
 
-void oct_softmax_table(uint8_t table[OCT_SOFTMAX_TABLE_ROWS * 256], int exponent)
+void oct_softmax_table(uint8_t table[OCT_SOFTMAX_TABLE_ROWS * 256], double scale)
 {
     for (int d = 0; d < 256; d++) {
-        uint32_t e = (uint32_t)nearbyint(ldexp(exp(-ldexp(d, -exponent)), 23));
+        uint32_t e = (uint32_t)nearbyint(ldexp(exp(-d * scale), 23));
         for (int row = 0; row < OCT_SOFTMAX_TABLE_ROWS; row++) table[256 * row + d] = (uint8_t)(e >> 8 * row);
     }
 }

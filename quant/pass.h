@@ -27,13 +27,14 @@ static inline bool oct_op_is_tabled(const oct_op *op)
 }
 /* Rows of the node's table: 1, or one per channel. */
 int oct_table_rows(const oct_node *node);
-/* values[rows][256] = f of every input code, by its byte, in double. slopes: prelu's, else NULL. */
-void oct_table_values(double *values, const oct_node *node, const float *slopes, int exponent, int is_signed);
-/* The codes of `count` values (activation rule of requant.h), as bytes. */
+/* values[rows][256] = f of every input code, by its byte, in double; the input's grid. slopes: prelu's, else NULL. */
+void oct_table_values(double *values, const oct_node *node, const float *slopes, double scale, int zero_point,
+                      int is_signed);
+/* The codes of `count` values, as bytes: po2 rounds the double (activation rule of requant.h), affine its float (affine.h). */
 void oct_table_codes(uint8_t *codes, const double *values, size_t count, const oct_clip_codes *clip);
 
 enum { OCT_SOFTMAX_TABLE_ROWS = 3, OCT_SOFTMAX_EXPONENT = 8 };
-/* E[d] = round(2^23 * e^(-d * 2^-exponent)), low byte first: the engine's table (quant/int8/spec.h). */
-void oct_softmax_table(uint8_t table[OCT_SOFTMAX_TABLE_ROWS * 256], int exponent);
+/* E[d] = round(2^23 * e^(-d*scale)), low byte first: the engine's table (quant/int8/spec.h). */
+void oct_softmax_table(uint8_t table[OCT_SOFTMAX_TABLE_ROWS * 256], double scale);
 
 #endif

@@ -19,6 +19,8 @@ typedef struct pass {
     oct_quantize_line *line;
     void *user;
     float shrink;
+    oct_int8_rounding rounding;
+    const bool *network; /* by node id: part of what is deployed, see mark_network */
 } pass;
 
 static bool is_op(const oct_node *n, const oct_op *op)
@@ -109,7 +111,8 @@ static oct_status insert_point(const pass *p, const oct_node *n)
     bool relu = is_op(n, &oct_op_relu);
     bool unsigned_clip = is_op(n, &oct_op_clip) && ((const oct_clip_attrs *)n->attrs)->lo >= 0;
     oct_fake_quant_attrs attrs = {.sign = relu || unsigned_clip ? OCT_SIGN_UNSIGNED : OCT_SIGN_AUTO,
-                                  .shrink = p->shrink};
+                                  .shrink = p->shrink, .rounding = (int32_t)p->rounding,
+                                  .averaging = (int32_t)p->config->averaging};
     bool looks_back = relu || is_op(n, &oct_op_dropout);
     oct_value x = {n->id}, observed = looks_back ? (oct_value){n->inputs[0]} : x;
     oct_value range = oct_buffer_insert(g, x, sub_name(name, n, "range"), OCT_SHAPE(OCT_RANGE_FLOATS), 0);
@@ -118,7 +121,8 @@ static oct_status insert_point(const pass *p, const oct_node *n)
     OCT_TRY(oct_graph_status(g));
     oct_range_init(oct_graph_data(g, range, NULL), (oct_sign)attrs.sign);
     OCT_TRY(redirect_users(g, n->id, fq, fq.id));
-    report(p, n, "activation u8/s8, po2, %s", relu ? "unsigned, range before ReLU" :
+    report(p, n, p->config->profile == OCT_AFFINE ? "activation u8, affine, %s" : "activation u8/s8, po2, %s",
+           relu ? "unsigned, range before ReLU" :
            unsigned_clip ? "unsigned, range after the cap" : "sign from the range");
     return OCT_OK;
 }
@@ -163,7 +167,7 @@ static oct_status quantize_layer(const pass *p, const oct_node *layer)
     bool has_bias = layer->input_count > 2;
     oct_value x = {layer->inputs[0]}, w = {layer->inputs[1]}, b = {has_bias ? layer->inputs[2] : -1};
     oct_fake_quant_weight_attrs attrs = {.per_channel = per_channel_weights(p, layer), .has_norm = norm != NULL,
-                                         .has_bias = has_bias};
+                                         .has_bias = has_bias, .affine = p->config->profile == OCT_AFFINE};
     oct_value inputs[7] = {w, x};
     int count = 2;
     if (norm) {
@@ -191,7 +195,7 @@ static oct_status quantize_layer(const pass *p, const oct_node *layer)
         oct_value in[8] = {{layer->id}, inputs[2], inputs[3], inputs[4], inputs[5], x, wq, b};
         OCT_TRY(oct_graph_replace(g, (oct_value){norm->id}, &oct_op_batch_norm_fold, &fold, in, has_bias ? 8 : 7));
     }
-    report(p, layer, "weights s8 narrow, po2, %s", attrs.per_channel ? "per channel" : "per tensor");
+    report(p, layer, attrs.affine ? "weights s8 narrow, affine, %s" : "weights s8 narrow, po2, %s", attrs.per_channel ? "per channel" : "per tensor");
     if (norm) report(p, norm, "folded on the fly, %s", p->config->fold == OCT_FOLD_BATCH ? "batch statistics" : "running statistics");
     return OCT_OK;
 }
@@ -229,6 +233,7 @@ static oct_status check_integer_form(const pass *p, const oct_node *n)
 static oct_status visit(const pass *p, const oct_node *n)
 {
     oct_graph *g = p->graph;
+    if (!p->network[n->id]) return OCT_OK;
     if (n->kind == OCT_NODE_INPUT && n->dtype == OCT_F32 && !is_output(g, n)) {
         const oct_node *user = NULL;
         if (network_users(g, n, &user) == 1 && is_op(user, &oct_op_normalize)) return OCT_OK;
@@ -284,37 +289,57 @@ const oct_node *oct_quantize_unobserved(oct_graph *g)
     return NULL;
 }
 
+/* Nodes that lead to an output or to the first input of a loss. What leads to a loss's target alone (an autoencoder's
+ * normalized image) is not deployed and stays float. */
+static void mark_network(const oct_graph *g, bool *network)
+{
+    for (int32_t k = 0; k < g->node_count; k++) network[g->order[k]] = !oct_graph_users(g, (oct_value){g->order[k]}, NULL, 0);
+    for (int32_t k = g->node_count - 1; k >= 0; k--) {
+        const oct_node *n = g->nodes[g->order[k]];
+        int inputs = !network[n->id] ? 0 : is_loss(n) ? 1 : n->input_count;
+        for (int i = 0; i < inputs; i++) network[n->inputs[i]] = true;
+    }
+}
+
 oct_status oct_quantize(oct_graph *g, const oct_qconfig *config, oct_quantize_line *line, void *user)
 {
     OCT_TRY(oct_graph_status(g));
     OCT_TRY(oct_graph_add_fuser(g, &oct_quant_fuser));
-    pass p = {g, config, line, user, config->shrink < 0 ? default_shrink : config->shrink};
     if (oct_quantize_points(g)) return OCT_OK;
     size_t count = (size_t)g->node_count;
     int32_t *order = oct_alloc(count, sizeof *order);
-    if (!order) return oct_out_of_memory(g->ctx, "quantize");
-    memcpy(order, g->order, count * sizeof *order);
-    oct_status status = OCT_OK;
+    bool *network = oct_alloc(count, sizeof *network);
+    oct_status status = order && network ? OCT_OK : oct_out_of_memory(g->ctx, "quantize");
+    float tails = config->averaging == OCT_AVERAGING_PACT2 ? default_shrink : 0;
+    pass p = {g, config, line, user, config->shrink < 0 ? tails : config->shrink, OCT_INT8_ROUND_SHIFT, network};
+    if (config->profile == OCT_AFFINE)
+        p.rounding = config->rounding == OCT_INT8_ROUND_SHIFT ? OCT_INT8_ROUND_FLOAT : config->rounding;
+    if (status == OCT_OK) {
+        memcpy(order, g->order, count * sizeof *order);
+        mark_network(g, network);
+    }
     for (size_t k = 0; k < count && status == OCT_OK; k++) status = visit(&p, g->nodes[order[k]]);
     oct_free(order);
+    oct_free(network);
     g->failed = status != OCT_OK; /* half rewritten: nothing may use it any more */
     return status;
 }
 
-/* What a node is in the float graph: quantizers stand for their first input. */
-static oct_value bypass(const oct_graph *g, int32_t id)
+/* What a node is in the float graph: quantizers (but for the points in `keep`) stand for their first input. */
+static oct_value bypass(const oct_graph *g, int32_t id, const bool *keep)
 {
     const oct_node *n = g->nodes[id];
-    while (is_op(n, &oct_op_fake_quant) || is_op(n, &oct_op_fake_quant_weight) || is_op(n, &oct_op_fake_quant_bias))
+    while ((is_op(n, &oct_op_fake_quant) && !(keep && keep[n->id])) || is_op(n, &oct_op_fake_quant_weight) ||
+           is_op(n, &oct_op_fake_quant_bias))
         n = oct_node_input(g, n, 0);
     return (oct_value){n->id};
 }
 
-static oct_status restore_node(oct_graph *g, const oct_node *n)
+static oct_status restore_node(oct_graph *g, const oct_node *n, const bool *keep)
 {
     oct_value inputs[OCT_MAX_INPUTS];
     int count = n->input_count;
-    for (int i = 0; i < count; i++) inputs[i] = bypass(g, n->inputs[i]);
+    for (int i = 0; i < count; i++) inputs[i] = bypass(g, n->inputs[i], keep);
     if (is_layer(n)) {
         const oct_node *norm = following_norm(g, n);
         if (norm && is_op(norm, &oct_op_batch_norm_fold) && norm->input_count > OCT_BNF_BIAS)
@@ -329,12 +354,17 @@ static oct_status restore_node(oct_graph *g, const oct_node *n)
     return oct_graph_replace(g, (oct_value){n->id}, n->op, n->attrs, inputs, count);
 }
 
-oct_status oct_dequantize_graph(oct_graph *g)
+oct_status oct_dequantize_weights(oct_graph *g, const bool *keep)
 {
     for (int32_t k = 0; k < g->node_count; k++) {
         const oct_node *n = g->nodes[g->order[k]];
-        if (n->kind != OCT_NODE_OP || bypass(g, n->id).id != n->id) continue;
-        OCT_TRY(restore_node(g, n));
+        if (n->kind != OCT_NODE_OP || bypass(g, n->id, keep).id != n->id) continue;
+        OCT_TRY(restore_node(g, n, keep));
     }
     return OCT_OK;
+}
+
+oct_status oct_dequantize_graph(oct_graph *g)
+{
+    return oct_dequantize_weights(g, NULL);
 }

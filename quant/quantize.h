@@ -6,17 +6,16 @@
  * that takes it over. Max pool, pad, slice,
  * resizes, flatten, reshape and softmax pass codes on. The last layer has quantized weights and an int32 bias but no
  * output point unless asked for. Weights are quantized in every convolution and linear layer. Range state belongs to the
- * edge: a weight used twice gets two ranges. Running the pass twice adds nothing.
+ * edge: a weight used twice gets two ranges. What only a loss's target depends on stays float. Running the pass twice adds
+ * nothing.
  */
 #ifndef OCT_QUANTIZE_H
 #define OCT_QUANTIZE_H
 
 #include "quant/ops.h"
 
-typedef enum oct_profile { OCT_PO2 } oct_profile;
-
 typedef enum oct_per_channel {
-    OCT_PER_TENSOR,            /* one exponent per weight tensor */
+    OCT_PER_TENSOR,            /* one exponent or scale per weight tensor */
     OCT_PER_CHANNEL_DEPTHWISE, /* per channel for depthwise convolutions (groups == channels > 1) */
     OCT_PER_CHANNEL_ALL
 } oct_per_channel;
@@ -28,9 +27,15 @@ typedef struct oct_qconfig {
     bool quantize_output;  /* a point behind the last layer too */
     bool drop_caps;        /* ReLU6 becomes ReLU, as in TI's tool: its clip alone limits it. For good: the graph with
                             * quantization off has none either */
-    float shrink;          /* percent cut from each tail of an observed activation; < 0 = 0.01 */
+    float shrink;          /* percent cut from each tail of an observed activation; < 0 = 0.01 (PACT2), 0 (moving average) */
+    oct_int8_rounding rounding; /* affine: FLOAT, SINGLE or DOUBLE; SHIFT counts as FLOAT. po2: ignored */
+    oct_averaging averaging;    /* of observed ranges */
 } oct_qconfig;
 #define OCT_QCONFIG_DEFAULT ((oct_qconfig){.shrink = -1})
+/* Weights per channel, requantization in float, ranges by moving average. */
+#define OCT_QCONFIG_AFFINE                                                                                           \
+    ((oct_qconfig){.profile = OCT_AFFINE, .per_channel = OCT_PER_CHANNEL_ALL, .shrink = -1,                          \
+                   .rounding = OCT_INT8_ROUND_FLOAT, .averaging = OCT_AVERAGING_MOVING})
 
 /* Receives one line per node: name, op, quantizer (or why there is none). NULL = no report. */
 typedef void oct_quantize_line(void *user, const char *text);
@@ -46,5 +51,8 @@ const oct_node *oct_quantize_unobserved(oct_graph *graph);
 
 /* A float graph from a quantized one, in place: every quantizer node is bypassed (the same weights with quantization off). */
 OCT_MUST_USE oct_status oct_dequantize_graph(oct_graph *graph);
+/* The same, but the points whose node id is set in `keep` (node_count of them; NULL = none) go on rounding: a simulation
+ * in float arithmetic whose weights are the parameters as they are. */
+OCT_MUST_USE oct_status oct_dequantize_weights(oct_graph *graph, const bool *keep);
 
 #endif

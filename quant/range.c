@@ -44,6 +44,7 @@ oct_clip_codes oct_range_clip(const float range[OCT_RANGE_FLOATS], oct_sign sign
     c.exponent = (c.is_signed ? 7 : 8) - e;
     c.lo = c.is_signed ? -128 : 0;
     c.hi = c.is_signed ? 127 : 255;
+    c.scale = ldexpf(1, -c.exponent);
     c.clip_hi = ldexpf(1, e);
     c.clip_lo = c.is_signed ? -c.clip_hi : 0;
     return c;

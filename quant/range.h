@@ -17,12 +17,16 @@ enum { OCT_RANGE_BINS = 256 };
 
 typedef enum oct_sign { OCT_SIGN_AUTO /* signed iff lo < 0 */, OCT_SIGN_UNSIGNED, OCT_SIGN_SIGNED } oct_sign;
 
-/* How a clip reads: codes lo..hi, real = code * 2^-exponent, values pass gradients in [clip_lo, clip_hi]. */
+/* How a clip reads, the grid of an activation (quant/grid.h): codes lo..hi, real = (code - zero_point)*scale; po2: values
+ * pass gradients in [clip_lo, clip_hi]. */
 typedef struct oct_clip_codes {
+    int affine;           /* profile affine: codes u8, any scale; else scale = 2^-exponent, zero_point 0 */
+    float scale;
+    int zero_point;
     int is_signed;
-    int exponent;         /* kappa = 2^exponent */
+    int exponent;         /* kappa = 2^exponent; 0 in profile affine */
     int lo, hi;           /* -128..127 or 0..255 */
-    float clip_lo, clip_hi; /* -2^e or 0, and 2^e */
+    float clip_lo, clip_hi; /* -2^e or 0, and 2^e; affine: the reals of codes 0 and 255 */
 } oct_clip_codes;
 
 /* Writes the start of a range: (-8, 8) or (0, 8), nothing observed. */

@@ -90,6 +90,20 @@ static observed observe(const oct_ref *ref, float shrink)
     return (observed){fmaxf(low, o.min), fminf(high, o.max)};
 }
 
+/* PyTorch's moving average: the first batch is copied. */
+static void move(double range[4], observed o)
+{
+    float lo = o.min, hi = o.max;
+    if (range[3] > 0) {
+        lo = (float)range[0] + 0.01f * (o.min - (float)range[0]);
+        hi = (float)range[1] + 0.01f * (o.max - (float)range[1]);
+    }
+    range[0] = (double)lo;
+    range[1] = (double)hi;
+    range[2] += 1;
+    range[3] = 1;
+}
+
 static void average(double range[4], observed o)
 {
     range[2] += 1;
@@ -124,14 +138,15 @@ oct_status oct_ref_fake_quant_forward(oct_ref *ref)
     if (ref->run->mode == OCT_TRAIN && ref->run->range_frozen)
         ref->in[2][2] += 1;
     else if (ref->run->mode == OCT_TRAIN)
-        average(ref->in[2], observe(ref, a->shrink));
-    clip c = read_clip(ref);
+        (a->averaging == OCT_AVERAGING_PACT2 ? average : move)(ref->in[2], observe(ref, a->shrink));
     size_t n = elements(ref, ref->node);
+    if (a->rounding != OCT_INT8_ROUND_SHIFT) return oct_ref_affine_forward(ref, n);
+    clip c = read_clip(ref);
     double kappa = pow2(c.exponent);
     for (size_t i = 0; i < n; i++)
         ref->out[i] = fmin(fmax(floor(ref->in[0][i] * kappa + 0.5), c.lo), c.hi) / kappa;
     ref->grid_exponents[0] = c.exponent;
-    *ref->grid = (oct_grid){1, ref->grid_exponents, c.is_signed};
+    *ref->grid = (oct_grid){1, ref->grid_exponents, c.is_signed, NULL, 0};
     return OCT_OK;
 }
 
@@ -220,6 +235,12 @@ static long first_overflow(const oct_ref *ref)
     return -1;
 }
 
+/* The scales of this step, for backward: the statistics move before it runs. */
+static void save_scales(const oct_ref *ref)
+{
+    for (size_t o = 0; o < channel_count(&ref->node->shape); o++) ref->saved[o] = weight_scale(ref, o);
+}
+
 oct_status oct_ref_weight_forward(oct_ref *ref)
 {
     const oct_fake_quant_weight_attrs *a = ref->node->attrs;
@@ -227,6 +248,12 @@ oct_status oct_ref_weight_forward(oct_ref *ref)
     size_t n = elements(ref, ref->node), channels = channel_count(s);
     if (!ref->in_grid[1]->count)
         return oct_fail(&ref->ctx->error, OCT_ERR_STATE, "'%s': the layer's input is not on a grid", ref->node->name);
+    if (a->affine) {
+        save_scales(ref);
+        for (size_t o = 0; o < channels; o++) ref->saved[channels + o] = weight_bias(ref, o);
+        const oct_ref_weights weights = {n, channels, ref->saved, ref->saved + channels, channel_of};
+        return oct_ref_affine_weights(ref, &weights);
+    }
     initial_exponents(ref);
     for (long bad = first_overflow(ref); bad >= 0; bad = first_overflow(ref))
         for (size_t o = 0; o < channels; o++)
@@ -237,35 +264,42 @@ oct_status oct_ref_weight_forward(oct_ref *ref)
         double q = half_away(weight_scale(ref, o) * ref->in[0][i] * kappa);
         ref->out[i] = fmin(fmax(q, -127), 127) / kappa;
     }
-    *ref->grid = (oct_grid){(int)channels, ref->grid_exponents, 1};
-    /* the scales of this step, for backward: the statistics move before it runs */
-    for (size_t o = 0; o < channels; o++) ref->saved[o] = weight_scale(ref, o);
+    *ref->grid = (oct_grid){(int)channels, ref->grid_exponents, 1, NULL, 0};
+    save_scales(ref);
     return OCT_OK;
 }
 
 oct_status oct_ref_weight_backward(oct_ref *ref)
 {
+    const oct_fake_quant_weight_attrs *a = ref->node->attrs;
     const oct_shape *s = &ref->node->shape;
     size_t n = elements(ref, ref->node);
     for (size_t i = 0; i < n && ref->d_in[0]; i++) {
         size_t o = channel_of(s, i);
         double q = half_away(ref->saved[o] * ref->in[0][i] * pow2(ref->grid_exponents[o]));
-        if (fabs(q) <= 127) ref->d_in[0][i] += ref->saved[o] * ref->d_out[i];
+        bool passes = a->affine ? oct_ref_affine_passes(ref, o, ref->saved[o], ref->in[0][i]) : fabs(q) <= 127;
+        if (passes) ref->d_in[0][i] += ref->saved[o] * ref->d_out[i];
     }
     return OCT_OK;
 }
 
 size_t oct_ref_weight_saved(const oct_node *n)
 {
-    return channel_count(&n->shape);
+    return 2 * channel_count(&n->shape);
+}
+
+/* A bias on the grid of accumulators worth `unit` each. */
+static double quantized_bias(const oct_grid *x, double b, double unit)
+{
+    return (x->scale ? nearbyint(b / unit) : half_away(b / unit)) * unit;
 }
 
 oct_status oct_ref_bias_forward(oct_ref *ref)
 {
     size_t n = elements(ref, ref->node);
     for (size_t o = 0; o < n; o++) {
-        double kappa = pow2(ref->in_grid[1]->exponent[0] + ref->in_grid[2]->exponent[o]);
-        ref->out[o] = half_away(ref->in[0][o] * kappa) / kappa;
+        double unit = oct_grid_scale(ref->in_grid[1], 0) * oct_grid_scale(ref->in_grid[2], o);
+        ref->out[o] = quantized_bias(ref->in_grid[1], ref->in[0][o], unit);
     }
     return OCT_OK;
 }
@@ -286,9 +320,16 @@ static bool is_live(const oct_ref *ref)
     return ref->run->mode == OCT_TRAIN && !ref->run->bn_frozen;
 }
 
-static int acc_exponent(const oct_ref *ref, size_t o)
+/* Real value of one unit of channel o's accumulator. */
+static double acc_unit(const oct_ref *ref, size_t o)
 {
-    return ref->in_grid[NORM_X]->exponent[0] + ref->in_grid[NORM_W]->exponent[o];
+    return oct_grid_scale(ref->in_grid[NORM_X], 0) * oct_grid_scale(ref->in_grid[NORM_W], o);
+}
+
+/* The whole number behind a sum of products of codes. */
+static double acc_of(double value, double unit)
+{
+    return nearbyint(value / unit);
 }
 
 /* Saved per channel by forward. */
@@ -313,16 +354,16 @@ static bool all_codes_zero(const oct_ref *ref, size_t o)
 static void live_channel(oct_ref *ref, size_t o, size_t channels, size_t positions)
 {
     const oct_batch_norm_fold_attrs *a = ref->node->attrs;
-    double unit = pow2(acc_exponent(ref, o)), m = (double)positions, eps = (double)a->eps;
+    double unit = acc_unit(ref, o), m = (double)positions, eps = (double)a->eps;
     __int128 s1 = 0, s2 = 0;
     for (size_t p = 0; p < positions; p++) {
-        long acc = (long)(ref->in[NORM_U][p * channels + o] * unit);
+        long acc = (long)acc_of(ref->in[NORM_U][p * channels + o], unit);
         s1 += acc;
         s2 += (__int128)acc * acc;
     }
     double gamma = ref->in[NORM_GAMMA][o], beta = ref->in[NORM_BETA][o];
     double b0 = ref->node->input_count > NORM_BIAS ? ref->in[NORM_BIAS][o] : 0;
-    double s = fold_scale(gamma, ref->in[NORM_VAR][o], eps), k = 1 / unit / s;
+    double s = fold_scale(gamma, ref->in[NORM_VAR][o], eps), k = unit / s;
     double mean = (double)s1 / m, v = (double)((__int128)positions * s2 - s1 * s1) / (m * m);
     double r = 1 / sqrt(v + eps / (k * k));
     norm_channel *c = channel_saved(ref, o);
@@ -343,7 +384,7 @@ static void live_channel(oct_ref *ref, size_t o, size_t channels, size_t positio
         shift = (float)(beta - gamma * c->signed_r * mean);
     }
     for (size_t p = 0; p < positions; p++) {
-        float product = (float)(ref->in[NORM_U][p * channels + o] * unit) * slope;
+        float product = (float)acc_of(ref->in[NORM_U][p * channels + o], unit) * slope;
         ref->out[p * channels + o] = (double)(product + shift);
     }
 }
@@ -353,9 +394,9 @@ static void frozen_channel(oct_ref *ref, size_t o, size_t channels, size_t posit
     const oct_batch_norm_fold_attrs *a = ref->node->attrs;
     double s = fold_scale(ref->in[NORM_GAMMA][o], ref->in[NORM_VAR][o], (double)a->eps);
     double b0 = ref->node->input_count > NORM_BIAS ? ref->in[NORM_BIAS][o] : 0;
-    double unit = pow2(acc_exponent(ref, o));
-    double bias = half_away((ref->in[NORM_BETA][o] + (b0 - ref->in[NORM_MEAN][o]) * s) * unit) / unit;
-    double sigma = sqrt(ref->in[NORM_VAR][o] + (double)a->eps), k = 1 / unit / s;
+    double unit = acc_unit(ref, o);
+    double bias = quantized_bias(ref->in_grid[NORM_X], ref->in[NORM_BETA][o] + (b0 - ref->in[NORM_MEAN][o]) * s, unit);
+    double sigma = sqrt(ref->in[NORM_VAR][o] + (double)a->eps), k = unit / s;
     *channel_saved(ref, o) = (norm_channel){s, k, (ref->in[NORM_MEAN][o] - b0) / k, k / sigma, sigma};
     for (size_t p = 0; p < positions; p++) ref->out[p * channels + o] = ref->in[NORM_U][p * channels + o] + bias;
 }
@@ -380,18 +421,18 @@ oct_status oct_ref_norm_backward(oct_ref *ref)
     size_t positions = elements(ref, ref->node) / channels;
     for (size_t o = 0; o < channels; o++) {
         const norm_channel *c = channel_saved(ref, o);
-        double unit = pow2(acc_exponent(ref, o)), sum = 0, dot = 0, m = (double)positions;
+        double unit = acc_unit(ref, o), sum = 0, dot = 0, m = (double)positions;
         for (size_t p = 0; p < positions; p++) {
             double d = ref->d_out[p * channels + o];
             sum += d;
-            dot += d * c->signed_r * (ref->in[NORM_U][p * channels + o] * unit - c->mean);
+            dot += d * c->signed_r * (acc_of(ref->in[NORM_U][p * channels + o], unit) - c->mean);
         }
         if (ref->d_in[NORM_GAMMA]) ref->d_in[NORM_GAMMA][o] += dot;
         if (ref->d_in[NORM_BETA]) ref->d_in[NORM_BETA][o] += sum;
         if (!is_live(ref) && ref->node->input_count > NORM_BIAS && ref->d_in[NORM_BIAS]) ref->d_in[NORM_BIAS][o] += c->s * sum;
         for (size_t p = 0; p < positions && ref->d_in[NORM_U]; p++) {
             double d = ref->d_out[p * channels + o];
-            double xhat = c->signed_r * (ref->in[NORM_U][p * channels + o] * unit - c->mean);
+            double xhat = c->signed_r * (acc_of(ref->in[NORM_U][p * channels + o], unit) - c->mean);
             double g = ref->in[NORM_GAMMA][o] / c->s / c->sigma * (d - sum / m - xhat * dot / m);
             ref->d_in[NORM_U][p * channels + o] += is_live(ref) ? g : d;
         }

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "autograd/base/par.h"
+#include "quant/int8/engine.h"
 #include "quant/int8/requant.h"
 #include "quant/pass.h"
 #include "quant/unit_internal.h"
@@ -25,6 +26,9 @@ typedef struct element_job {
     double *values;                  /* the same before rounding */
     oct_tensor *in[OCT_MAX_INPUTS];  /* operands */
     int operand_count;
+    oct_int8_step engine;            /* affine: the op as it is deployed */
+    oct_int8_tensor engine_in[OCT_INT8_MAX_INPUTS], engine_out;
+    void *engine_memory;
     oct_tensor *observed;            /* NULL = the value in front of the activation, or behind a clip */
     int rows, pixels, channels;
     size_t sample, row_elements;
@@ -59,6 +63,12 @@ static const oct_node *operand_node(const element_job *job, const oct_graph *g, 
     return job->op ? oct_node_input(g, job->op, i) : job->value;
 }
 
+/* Enough for any op of oct_int8_affine_bytes. */
+static size_t engine_memory_bytes(void)
+{
+    return OCT_INT8_MAX_INPUTS * 256 > 2 * 256 * sizeof(int32_t) ? OCT_INT8_MAX_INPUTS * 256 : 2 * 256 * sizeof(int32_t);
+}
+
 static size_t place(element_job *job, const oct_graph *g, void *base, int batch, int threads, bool backward)
 {
     oct_carve c = {.base = base};
@@ -68,6 +78,7 @@ static size_t place(element_job *job, const oct_graph *g, void *base, int batch,
         job->pool = oct_carve_take(&c, ((size_t)job->channels + 15) / 16 * 64, (size_t)threads);
         job->table = oct_carve_take(&c, 256, (size_t)job->table_rows);
         job->values = oct_carve_take(&c, 256 * sizeof(double), (size_t)job->table_rows);
+        job->engine_memory = oct_carve_take(&c, engine_memory_bytes(), 1);
         return c.used;
     }
     if (!job->op) return c.used;
@@ -96,6 +107,8 @@ static void job_start(element_job *job, oct_step *step, bool backward)
     int32_t observed = job->fq->inputs[OCT_FQ_OBSERVED];
     if (!job->act && !job->op && observed != job->value->id)
         job->observed = step->in[oct_unit_input_of(step->unit, observed)];
+    /* Dropout does nothing in evaluation: the codes in front of it are re-scaled, as they are when deployed. */
+    if (job->observed && step->run->mode == OCT_EVAL && job->value->op == &oct_op_dropout) job->in[0] = job->observed;
 }
 
 /* n values of operand t from element `at` on. */
@@ -104,7 +117,7 @@ static void read_operand(const element_job *job, float *y, const oct_tensor *t, 
     if (t->storage == OCT_STORE_F32)
         memcpy(y, (const float *)t->data + at, n * sizeof *y);
     else
-        job->kernels.dequantize(y, (const uint8_t *)t->data + at, n, ldexpf(1, -t->exponent), t->is_signed);
+        job->kernels.dequantize(y, (const uint8_t *)t->data + at, n, t->scale, t->zero_point, t->is_signed);
 }
 
 static size_t row_start(const element_job *job, int64_t image, int row)
@@ -173,9 +186,10 @@ static void pool_row(const void *arg, float *y, int64_t image, int row, int thre
     int32_t *sum = job->pool + (size_t)thread * (((size_t)job->channels + 15) / 16 * 16);
     for (int p = 0; p < job->pixels; p++) {
         int count = pool_sums(job, sum, image, row, p, 0, job->channels);
-        double unit = ldexp(1, -job->in[0]->exponent);
+        double unit = (double)job->in[0]->scale;
+        int32_t zero = count * job->in[0]->zero_point;
         for (int c = 0; c < job->channels; c++)
-            y[(size_t)p * (size_t)job->channels + (size_t)c] = (float)((double)sum[c] * unit / count);
+            y[(size_t)p * (size_t)job->channels + (size_t)c] = (float)((double)(sum[c] - zero) * unit / count);
     }
 }
 
@@ -208,39 +222,71 @@ static void table_row(const void *arg, float *y, int64_t image, int row, int thr
 
 /* --- exact codes where the rounded float value is not enough --- */
 
-static void far_add_codes(const void *arg, uint8_t *codes, int64_t image, int row, int exponent, int lo, int hi)
+static void far_add_codes(const void *arg, uint8_t *codes, int64_t image, int row, const oct_clip_codes *grid)
 {
     const element_job *job = arg;
     const oct_tensor *a = job->in[0], *b = job->in[1];
     size_t at = row_start(job, image, row);
     int k = a->exponent > b->exponent ? a->exponent : b->exponent;
-    (job->op->op == &oct_op_sub ? job->kernels.sub : job->kernels.add)(codes, (const uint8_t *)a->data + at, (const uint8_t *)b->data + at, job->row_elements,
-                     a->is_signed, b->is_signed, k - a->exponent, k - b->exponent, k - exponent, lo, hi);
+    (job->op->op == &oct_op_sub ? job->kernels.sub : job->kernels.add)(
+        codes, (const uint8_t *)a->data + at, (const uint8_t *)b->data + at, job->row_elements, a->is_signed, b->is_signed,
+        k - a->exponent, k - b->exponent, k - grid->exponent, grid->lo, grid->hi);
 }
 
-static void pool_codes(const void *arg, uint8_t *codes, int64_t image, int row, int exponent, int lo, int hi)
+static void pool_codes(const void *arg, uint8_t *codes, int64_t image, int row, const oct_clip_codes *grid)
 {
     enum { CHANNELS = 256 }; /* at a time: the sums stay on the stack */
     const element_job *job = arg;
     int32_t sum[CHANNELS];
-    int up = exponent - job->in[0]->exponent;
+    int up = grid->exponent - job->in[0]->exponent;
     for (int p = 0; p < job->pixels; p++) {
         for (int c = 0; c < job->channels; c += CHANNELS) {
             int n = job->channels - c < CHANNELS ? job->channels - c : CHANNELS;
             int count = pool_sums(job, sum, image, row, p, c, n);
             uint8_t *out = codes + (size_t)p * (size_t)job->channels + (size_t)c;
-            for (int i = 0; i < n; i++) out[i] = (uint8_t)oct_clamp_i32(oct_average_round(sum[i], count, up), lo, hi);
+            if (grid->affine) {
+                oct_int8_affine_average(&job->engine, out, sum, count, n);
+                continue;
+            }
+            for (int i = 0; i < n; i++)
+                out[i] = (uint8_t)oct_clamp_i32(oct_average_round(sum[i], count, up), grid->lo, grid->hi);
         }
     }
 }
 
-static void table_codes(const void *arg, uint8_t *codes, int64_t image, int row, int exponent, int lo, int hi)
+/* Profile affine: add, sub, mul, concat and re-scaling are the engine's own. `codes` is row `row` of the image. */
+static void engine_codes(const void *arg, uint8_t *codes, int64_t image, int row, const oct_clip_codes *grid)
 {
     const element_job *job = arg;
-    (void)exponent, (void)lo, (void)hi; /* in the table */
+    const uint8_t *in[OCT_INT8_MAX_INPUTS];
+    size_t first = (size_t)row * (size_t)job->pixels;
+    (void)grid; /* in the step */
+    for (int i = 0; i < job->operand_count; i++)
+        in[i] = (const uint8_t *)job->in[i]->data + (size_t)image * job->in[i]->sample;
+    oct_int8_affine_rows(&job->engine, &job->kernels, codes - first * (size_t)job->channels, in, first,
+                         (size_t)job->pixels);
+}
+
+static void table_codes(const void *arg, uint8_t *codes, int64_t image, int row, const oct_clip_codes *grid)
+{
+    const element_job *job = arg;
+    (void)grid; /* in the table */
     size_t pixels = job->table_rows == 1 ? job->row_elements : (size_t)job->pixels;
     job->kernels.lookup(codes, (const uint8_t *)job->in[0]->data + row_start(job, image, row), job->table, pixels,
                         job->table_rows);
+}
+
+static bool is_affine(const element_job *job)
+{
+    return ((const oct_fake_quant_attrs *)job->fq->attrs)->rounding != OCT_INT8_ROUND_SHIFT;
+}
+
+/* Every operand is there as codes. */
+static bool on_codes(const element_job *job)
+{
+    for (int i = 0; i < job->operand_count; i++)
+        if (job->in[i]->storage != OCT_STORE_U8 || !job->in[i]->on_grid) return false;
+    return true;
 }
 
 static oct_point_source source_of(const element_job *job)
@@ -253,7 +299,7 @@ static oct_point_source source_of(const element_job *job)
         s.codes = table_codes;
     } else if (op == &oct_op_add || op == &oct_op_sub || op == &oct_op_mul) {
         s.row = binary_row;
-        int spread = job->in[0]->exponent - job->in[1]->exponent;
+        int spread = is_affine(job) ? 0 : job->in[0]->exponent - job->in[1]->exponent;
         if (op != &oct_op_mul && (spread > EXACT_ADD_SPREAD || spread < -EXACT_ADD_SPREAD)) s.codes = far_add_codes;
     } else if (op == &oct_op_concat) {
         s.row = concat_row;
@@ -263,7 +309,34 @@ static oct_point_source source_of(const element_job *job)
     } else if (op == &oct_op_normalize) {
         s.row = normalize_row;
     }
+    if (is_affine(job) && on_codes(job) && !s.codes) s.codes = engine_codes;
     return s;
+}
+
+/* The op as the engine runs it, writing codes of `grid`; pools need no more than their scales. */
+static void prepare_engine(element_job *job, const oct_clip_codes *grid)
+{
+    const oct_fake_quant_attrs *attrs = job->fq->attrs;
+    const oct_op *op = job->op ? job->op->op : NULL;
+    oct_int8_step *s = &job->engine;
+    s->layer = (oct_int8_layer){.op = op == &oct_op_add      ? OCT_INT8_ADD
+                                      : op == &oct_op_sub    ? OCT_INT8_SUB
+                                      : op == &oct_op_mul    ? OCT_INT8_MUL
+                                      : op == &oct_op_concat ? OCT_INT8_CONCAT
+                                      : op                   ? OCT_INT8_AVERAGE_POOL
+                                                             : OCT_INT8_RESCALE,
+                                .input_count = job->operand_count, .out_lo = grid->lo, .out_hi = grid->hi};
+    for (int i = 0; i < job->operand_count; i++) {
+        const oct_tensor *t = job->in[i];
+        int channels = op == &oct_op_concat ? (int)(t->sample / ((size_t)job->rows * (size_t)job->pixels)) : job->channels;
+        job->engine_in[i] = (oct_int8_tensor){.kind = OCT_INT8_CODES, .channels = channels, .scale = t->scale,
+                                              .zero_point = t->zero_point};
+        s->in[i] = &job->engine_in[i];
+    }
+    job->engine_out = (oct_int8_tensor){.kind = OCT_INT8_CODES, .channels = job->channels, .scale = grid->scale,
+                                        .zero_point = grid->zero_point};
+    s->out = &job->engine_out;
+    oct_int8_affine_prepare(s, (oct_int8_rounding)attrs->rounding, NULL, 0, job->engine_memory);
 }
 
 void oct_normalize_table(uint8_t *table, const oct_normalize_attrs *a, int channels, const oct_clip_codes *clip)
@@ -281,7 +354,7 @@ static void fill_values(const element_job *job)
     const oct_tensor *x = job->in[0];
     const float *slopes = job->op->op == &oct_op_prelu ? job->in[1]->data : NULL;
     if (job->op->op != &oct_op_normalize)
-        oct_table_values(job->values, job->op, slopes, x->exponent, x->is_signed);
+        oct_table_values(job->values, job->op, slopes, (double)x->scale, x->zero_point, x->is_signed);
     else
         for (int i = 0; i < 256 * job->table_rows; i++) job->values[i] = normalized(job, i / 256, i % 256);
 }
@@ -298,6 +371,7 @@ static oct_status point_forward(oct_step *step)
     OCT_TRY(oct_point_observe(step, &job.kernels, &point, &observed, NULL, &job.point));
     oct_clip_codes clip = oct_point_grid(step, &point);
     oct_table_codes(job.table, job.values, 256 * (size_t)job.table_rows, &clip);
+    if (clip.affine && source.codes && !job.table_rows) prepare_engine(&job, &clip);
     oct_point_codes(step, &job.kernels, &point, &clip, &source, job.bits, &job.point);
     return OCT_OK;
 }

@@ -43,8 +43,8 @@ typedef struct oct_point_source {
     /* The values of pixels first, first + step, ... of a row without gaps; NULL = taken from the row. */
     void (*picked)(const void *arg, float *y, int64_t image, int row, int first, int step);
     /* Exact codes of a row where float values cannot give them (averages, tables, exponents far apart); NULL = the
-     * rounded values are exact. `lo`, `hi` are the code limits, activation included. */
-    void (*codes)(const void *arg, uint8_t *codes, int64_t image, int row, int exponent, int lo, int hi);
+     * rounded values are exact. The limits of the grid include the activation's. */
+    void (*codes)(const void *arg, uint8_t *codes, int64_t image, int row, const oct_clip_codes *grid);
     const void *arg;
     int rows, pixels, channels; /* of one image */
 } oct_point_source;
@@ -83,7 +83,7 @@ static inline size_t oct_mask_row_bytes(size_t row_elements)
 OCT_MUST_USE oct_status oct_point_observe(oct_step *step, const oct_i8_kernels *k, const oct_point *point,
                                           const oct_point_source *source, const float known[2],
                                           const oct_point_memory *memory);
-/* Sets the exponent of step->out from the range as it is now; returns the clip with the activation's limits in lo, hi. */
+/* Sets the grid of step->out from the range as it is now; returns the clip with the activation's limits in lo, hi. */
 oct_clip_codes oct_point_grid(oct_step *step, const oct_point *point);
 /* Codes into step->out; bits (batch x rows x row bytes) too unless NULL. */
 void oct_point_codes(oct_step *step, const oct_i8_kernels *k, const oct_point *point, const oct_clip_codes *clip,

@@ -63,7 +63,7 @@ void oct_layer_job_init(oct_layer_job *job, const oct_graph *g, const oct_unit *
     if (wa->has_bias) job->bias = oct_node_input(g, job->weight_fq, job->weight_fq->input_count - 1);
     job->geometry = job->layer->op == &oct_op_linear ? oct_linear_geometry(job->layer, x)
                                                      : oct_conv_geometry_of(job->layer, x, job->weight_fq);
-    oct_conv_choose(&job->geometry, g->ctx); /* of backward */
+    oct_conv_choose_narrow(&job->geometry, g->ctx); /* of backward */
     oct_i8_kernels_init(&job->kernels, g->ctx->cpu_mask);
     describe_to_engine(job, in_signed);
     job->outputs = oct_weight_outputs(&job->weight->shape, &job->outputs_last);
@@ -134,6 +134,7 @@ size_t oct_layer_scratch_place(oct_layer_job *job, void *base, int batch, int th
     job->low = oct_carve_take(&c, outputs, sizeof(int32_t));
     job->high = oct_carve_take(&c, outputs, sizeof(int32_t));
     job->shift = oct_carve_take(&c, outputs, 1);
+    job->affine = oct_carve_take(&c, oct_layer_affine_bytes(job), 1);
     if (training) {
         job->acc = oct_carve_take(&c, n * job->out_sample, sizeof(int32_t));
         job->sums = oct_carve_take(&c, n * outputs, sizeof *job->sums);
@@ -153,6 +154,8 @@ void oct_layer_job_start(oct_layer_job *job, oct_step *step, bool backward)
 {
     oct_layer_job_init(job, step->graph, step->unit, step->in[0]->is_signed);
     job->step = step;
+    job->in_tensor.scale = step->in[0]->scale;
+    job->in_tensor.zero_point = step->in[0]->zero_point;
     job->positions = (int64_t)step->batch * job->rows * job->geometry.out_w;
     bool training = step->saved != NULL;
     if (training) oct_layer_kept_place(job, step->saved, step->batch, true);
@@ -216,6 +219,7 @@ static oct_status fold_and_pack(oct_layer_job *job, bool with_bias)
                            .per_output = job->per_output, .outputs_last = job->outputs_last,
                            .bias = job->bias ? oct_layer_data(job, wf, wf->input_count - 1) : NULL,
                            .eps = attrs->eps, .input_exponent = job->step->in[0]->exponent,
+                           .affine = attrs->affine, .input_scale = job->step->in[0]->scale,
                            .per_channel = attrs->per_channel};
     if (attrs->has_norm) {
         src.gamma = oct_layer_data(job, wf, OCT_FQW_GAMMA);
@@ -231,6 +235,11 @@ static oct_status fold_and_pack(oct_layer_job *job, bool with_bias)
     return OCT_OK;
 }
 
+double oct_layer_unit(const oct_layer_job *job, int o)
+{
+    return (double)job->step->in[0]->scale * (double)job->kept.fold.scale[o];
+}
+
 oct_norm_channel oct_layer_channel(const oct_layer_job *job, int o)
 {
     const oct_node *n = job->norm;
@@ -239,8 +248,7 @@ oct_norm_channel oct_layer_channel(const oct_layer_job *job, int o)
                               .beta = oct_layer_data(job, n, OCT_BNF_BETA)[o],
                               .bias = job->bias ? oct_layer_data(job, n, OCT_BNF_BIAS)[o] : 0,
                               .s = job->kept.fold.s[o],
-                              .input_exponent = job->step->in[0]->exponent,
-                              .weight_exponent = job->kept.fold.exponent[o]};
+                              .unit = oct_layer_unit(job, o)};
 }
 
 static void add_sums(oct_acc_sums *to, const oct_acc_sums *from)

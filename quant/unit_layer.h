@@ -45,7 +45,10 @@ typedef struct oct_layer_job {
     int32_t *row_extrema;       /* threads x 2 x outputs */
     float *a, *b;               /* [outputs] */
     int32_t *low, *high;        /* [outputs] */
-    int8_t *shift;              /* [outputs] */
+    int8_t *shift;              /* [outputs]; po2 */
+    oct_int8_step codes;        /* affine: conv as it is deployed, writing codes */
+    oct_int8_tensor code_tensor;
+    void *affine;               /* of it */
     oct_point_memory point;
     int block_rows;             /* rows that are looked at together */
     size_t block_elements;      /* of them, rounded up to 16 */
@@ -78,9 +81,18 @@ oct_status oct_layer_forward_scores(oct_layer_job *job);
 /* Parameter or buffer data behind input `slot` of node n. */
 float *oct_layer_data(const oct_layer_job *job, const oct_node *n, int slot);
 
+/* Real value of one unit of output o's accumulator. */
+double oct_layer_unit(const oct_layer_job *job, int o);
+
 /* What batch norm needs to know of channel o. */
 oct_norm_channel oct_layer_channel(const oct_layer_job *job, int o);
 
 oct_status oct_layer_backward(oct_step *step);
+
+/* Profile affine (unit_layer_affine.c): the deployed requantization to the grid, and the straight-through mask as an interval of
+ * accumulators per channel. */
+size_t oct_layer_affine_bytes(oct_layer_job *job);
+void oct_layer_affine_prepare(oct_layer_job *job, const oct_point *point, const oct_clip_codes *grid);
+void oct_layer_affine_codes(const oct_layer_job *job, uint8_t *codes, const int32_t *acc, size_t pixels);
 
 #endif

@@ -140,7 +140,7 @@ static void make_x(void *arg, float *out, size_t image)
     const oct_layer_job *job = arg;
     const oct_tensor *x = job->step->in[0];
     job->kernels.dequantize(out, (const uint8_t *)x->data + image * job->in_sample, job->in_sample,
-                            ldexpf(1, -x->exponent), x->is_signed);
+                            x->scale, x->zero_point, x->is_signed);
 }
 
 static void bias_gradient(const oct_layer_job *job)
@@ -179,7 +179,7 @@ static weight_span weight_item(const oct_layer_job *job, int64_t item)
     return (weight_span){oct_chunk_border(outer, items, item), oct_chunk_border(outer, items, item + 1)};
 }
 
-/* w_f32 = code*2^-exponent */
+/* w_f32 = code*scale */
 static void decode_weights(void *arg, int64_t item, int thread)
 {
     const oct_layer_job *job = arg;
@@ -225,13 +225,14 @@ static oct_status convolution_gradients(oct_layer_job *job)
     int wi = oct_unit_input_of(step->unit, job->weight->id);
     size_t count = job->weight->count;
     for (int o = 0; o < job->outputs; o++) {
-        job->unit[o] = ldexpf(1, -job->kept.fold.exponent[o]);
+        job->unit[o] = job->kept.fold.scale[o];
         job->s_f32[o] = (float)job->kept.fold.s[o];
     }
     job->d_weight = step->d_in[wi] ? step->d_in[wi]->data : NULL;
     oct_parallel_for(step->ctx->threads, weight_items(job), decode_weights, job);
     bool live = job->norm && !job->step->run->bn_frozen;
-    oct_conv_source source = {live || job->kept.bits ? make_dy : NULL, make_x, job};
+    oct_conv_source source = {live || job->kept.bits ? make_dy : NULL, make_x, job, step->in[0]->data,
+                              ldexpf(1, -step->in[0]->exponent), step->in[0]->is_signed};
     oct_tensor x = {.sample = job->in_sample}, w = {.data = job->w_f32, .sample = count};
     oct_tensor dw = {.data = job->dw, .sample = count};
     oct_step inner = *step;

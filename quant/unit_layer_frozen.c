@@ -45,7 +45,10 @@ static void requantize_image(void *arg, int64_t image, int thread)
     size_t mask_bytes = oct_mask_row_bytes(job->row_elements), pixels = (size_t)job->geometry.out_w;
     for (int row = 0; row < job->rows; row++) {
         size_t at = (size_t)row * job->row_elements;
-        job->kernels.requantize(codes + at, acc + at, job->shift, pixels, job->outputs, r->clip->lo, r->clip->hi);
+        if (r->clip->affine)
+            oct_layer_affine_codes(job, codes + at, acc + at, pixels);
+        else
+            job->kernels.requantize(codes + at, acc + at, job->shift, pixels, job->outputs, r->clip->lo, r->clip->hi);
         if (job->kept.bits && job->step->run->mode == OCT_TRAIN)
             job->kernels.mask_range(job->kept.bits + ((size_t)image * (size_t)job->rows + (size_t)row) * mask_bytes,
                                     acc + at, job->low, job->high, pixels, job->outputs);
@@ -63,14 +66,17 @@ oct_status oct_layer_forward_frozen(oct_layer_job *job, const oct_point *point)
         plain.norm = NULL;
         oct_parallel_for(step->ctx->threads, step->batch, oct_layer_convolve_item, &plain);
         for (int o = 0; o < job->outputs; o++) {
-            job->a[o] = ldexpf(1, -(step->in[0]->exponent + job->kept.fold.exponent[o]));
+            job->a[o] = (float)oct_layer_unit(job, o);
             job->b[o] = 0;
         }
         oct_point_source source = oct_layer_acc_source(job);
         OCT_TRY(oct_point_observe(step, &job->kernels, point, &source, NULL, &job->point));
     }
     oct_clip_codes clip = oct_point_grid(step, point);
-    requantization_limits(job, point, &clip);
+    if (clip.affine)
+        oct_layer_affine_prepare(job, point, &clip);
+    else
+        requantization_limits(job, point, &clip);
     requant_job r = {job, &clip, !observe};
     oct_parallel_for(step->ctx->threads, step->batch, requantize_image, &r);
     return OCT_OK;
@@ -83,10 +89,8 @@ static void scores_of_image(void *arg, int64_t image, int thread)
     int32_t *acc = job->thread_acc + (size_t)thread * job->out_sample;
     float *out = (float *)job->step->out->data + (size_t)image * job->out_sample;
     oct_layer_convolve(job, acc, image, thread);
-    for (size_t i = 0; i < job->out_sample; i++) {
-        int e = job->step->in[0]->exponent + job->kept.fold.exponent[i % (size_t)job->outputs];
-        out[i] = (float)ldexp((double)acc[i], -e);
-    }
+    for (size_t i = 0; i < job->out_sample; i++)
+        out[i] = (float)((double)acc[i] * oct_layer_unit(job, (int)(i % (size_t)job->outputs)));
 }
 
 oct_status oct_layer_forward_scores(oct_layer_job *job)

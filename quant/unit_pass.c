@@ -4,6 +4,7 @@
 #include <math.h>
 
 #include "autograd/base/par.h"
+#include "quant/grid.h"
 #include "quant/int8/engine.h"
 #include "quant/pass.h"
 #include "quant/unit_internal.h"
@@ -67,7 +68,8 @@ static void job_start(pass_job *job, oct_step *step, bool backward)
 
 static oct_int8_tensor tensor_of(const oct_node *n, const oct_tensor *t)
 {
-    oct_int8_tensor described = {.name = n->name, .kind = OCT_INT8_CODES, .is_signed = t->is_signed, .exponent = t->exponent};
+    oct_int8_tensor described = {.name = n->name, .kind = OCT_INT8_CODES, .is_signed = t->is_signed,
+                                 .exponent = t->exponent, .scale = t->scale, .zero_point = t->zero_point};
     oct_int8_dims(&described, &n->shape);
     return described;
 }
@@ -86,15 +88,16 @@ static oct_status pass_forward(oct_step *step)
 {
     pass_job job;
     job_start(&job, step, false);
-    bool softmax = step->node->op == &oct_op_softmax;
-    step->out->exponent = softmax ? OCT_SOFTMAX_EXPONENT : step->in[0]->exponent;
-    step->out->is_signed = !softmax && step->in[0]->is_signed;
-    step->out->on_grid = 1;
+    oct_tensor_copy_grid(step->out, step->in[0]);
+    if (step->node->op == &oct_op_softmax) {
+        const oct_clip_codes grid = {.exponent = OCT_SOFTMAX_EXPONENT, .scale = ldexpf(1, -OCT_SOFTMAX_EXPONENT)};
+        oct_grid_to_tensor(&grid, step->out);
+        oct_softmax_table(job.table, (double)step->in[0]->scale);
+    }
     job.in = tensor_of(oct_node_input(step->graph, step->node, 0), step->in[0]);
     job.out = tensor_of(step->node, step->out);
     job.engine = (oct_int8_step){.in = {&job.in}, .out = &job.out};
     oct_pass_layer(&job.engine.layer, step->graph, step->node);
-    if (softmax) oct_softmax_table(job.table, step->in[0]->exponent);
     job.engine.layer.table = job.table;
     oct_int8_plan_step(&job.engine, &job.kernels);
     oct_parallel_for(step->ctx->threads, step->batch, run_image, &job);
@@ -109,7 +112,8 @@ static void decode_image(void *arg, int64_t image, int thread)
     (void)thread;
     const oct_tensor *t = job->from;
     size_t at = (size_t)image * t->sample;
-    job->kernels.dequantize(job->to + at, (const uint8_t *)t->data + at, t->sample, ldexpf(1, -t->exponent), t->is_signed);
+    job->kernels.dequantize(job->to + at, (const uint8_t *)t->data + at, t->sample, t->scale, t->zero_point,
+                            t->is_signed);
 }
 
 /* *decoded stands for the tensor; its data is `memory`, or NULL where the op does not look. */

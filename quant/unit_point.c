@@ -185,27 +185,39 @@ oct_status oct_point_observe(oct_step *step, const oct_i8_kernels *k, const oct_
         m = lo;
         M = hi;
     }
-    oct_range_update(point->range, m, M);
+    oct_grid_observe(point->range, (oct_averaging)attrs->averaging, m, M);
     return OCT_OK;
 }
 
 oct_clip_codes oct_point_clip(const float *range, const oct_node *fq, float act_lo, float act_hi)
 {
     const oct_fake_quant_attrs *attrs = fq->attrs;
-    oct_clip_codes c = oct_range_clip(range, (oct_sign)attrs->sign);
-    float kappa = ldexpf(1, c.exponent);
-    if (act_lo > -INFINITY) c.lo = oct_activation_code(act_lo, kappa, c.lo, c.hi);
-    if (act_hi < INFINITY) c.hi = oct_activation_code(act_hi, kappa, c.lo, c.hi);
+    oct_clip_codes c = oct_grid_of_range(range, (oct_sign)attrs->sign, (oct_int8_rounding)attrs->rounding);
+    if (act_lo > -INFINITY) c.lo = oct_grid_code(&c, act_lo);
+    if (act_hi < INFINITY) c.hi = oct_grid_code(&c, act_hi);
     return c;
 }
 
 oct_clip_codes oct_point_grid(oct_step *step, const oct_point *point)
 {
     oct_clip_codes c = oct_point_clip(point->range, point->fq, point->act_lo, point->act_hi);
-    step->out->exponent = c.exponent;
-    step->out->is_signed = c.is_signed;
-    step->out->on_grid = 1;
+    oct_grid_to_tensor(&c, step->out);
     return c;
+}
+
+/* Floats to codes and mask bits by the rule of the grid. */
+static void quantize_row(const oct_i8_kernels *k, uint8_t *codes, uint8_t *bits, const float *y, size_t n,
+                         const oct_point *p, const oct_clip_codes *c)
+{
+    if (!c->affine) {
+        k->quantize_f32(codes, bits, y, n, p->act_lo, p->act_hi, c->clip_lo, c->clip_hi, ldexpf(1, c->exponent), c->lo,
+                        c->hi);
+        return;
+    }
+    oct_i8_affine_quantize q = {.inverse = 1.0f / c->scale, .zero = c->zero_point, .lo = c->lo, .hi = c->hi,
+                                .x_low = nextafterf(p->act_lo, INFINITY), .x_high = nextafterf(p->act_hi, -INFINITY)};
+    oct_grid_pass(c, &q.p_low, &q.p_high);
+    k->quantize_affine(codes, bits, y, n, &q);
 }
 
 static void codes_of_image(void *arg, int64_t image, int thread)
@@ -215,16 +227,15 @@ static void codes_of_image(void *arg, int64_t image, int thread)
     const oct_clip_codes *c = job->clip;
     const oct_point *p = job->point;
     size_t n = (size_t)s->pixels * (size_t)s->channels, mask_bytes = oct_mask_row_bytes(n);
-    float *y = thread_row(job, thread), kappa = ldexpf(1, c->exponent);
+    float *y = thread_row(job, thread);
     for (int r = 0; r < s->rows; r++) {
         size_t row = (size_t)image * (size_t)s->rows + (size_t)r;
         uint8_t *codes = (uint8_t *)job->step->out->data + row * n;
         if (!s->codes || job->bits) {
             s->row(s->arg, y, image, r, thread);
-            job->k->quantize_f32(codes, job->bits ? job->bits + row * mask_bytes : NULL, y, n, p->act_lo, p->act_hi,
-                                 c->clip_lo, c->clip_hi, kappa, c->lo, c->hi);
+            quantize_row(job->k, codes, job->bits ? job->bits + row * mask_bytes : NULL, y, n, p, c);
         }
-        if (s->codes) s->codes(s->arg, codes, image, r, c->exponent, c->lo, c->hi);
+        if (s->codes) s->codes(s->arg, codes, image, r, c);
     }
 }
 

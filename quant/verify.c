@@ -68,6 +68,7 @@ typedef struct compare_job {
     const double *expected;
     const void *found;
     int64_t *differing; /* per image */
+    bool affine;
 } compare_job;
 
 static void compare_image(void *arg, int64_t image, int thread)
@@ -78,8 +79,11 @@ static void compare_image(void *arg, int64_t image, int thread)
     size_t n = tensor_elements(t), start = (size_t)image * n;
     int64_t differing = 0;
     for (size_t i = 0; i < n; i++) {
-        int e = t->exponents ? t->exponents[i % (size_t)t->channels] : t->exponent;
-        double code = ldexp(job->expected[start + i], e);
+        double scale = t->kind == OCT_INT8_SCORES ? oct_int8_score_scale(job->v->model, (int)(i % (size_t)t->channels))
+                                                  : (double)t->scale;
+        /* Exact where scales are powers of two; else the nearest whole number is what the simulation's double means. */
+        double code = job->expected[start + i] / scale + t->zero_point;
+        if (job->affine && fabs(code - rint(code)) < 1e-3) code = rint(code);
         double found = t->kind == OCT_INT8_SCORES ? (double)((const int32_t *)job->found)[start + i]
                        : t->is_signed             ? (double)((const int8_t *)job->found)[start + i]
                                                   : (double)((const uint8_t *)job->found)[start + i];
@@ -93,7 +97,8 @@ static void compare_tensor(void *user, int tensor, const void *data, int count)
     oct_verifier *v = user;
     if (v->node_of[tensor] < 0) return;
     const oct_int8_tensor *t = oct_int8_tensor_at(v->model, tensor);
-    compare_job job = {v, t, oct_reference_value(v->reference, (oct_value){v->node_of[tensor]}), data, v->differing};
+    compare_job job = {v, t, oct_reference_value(v->reference, (oct_value){v->node_of[tensor]}), data, v->differing,
+                       oct_int8_model_rounding(v->model) != OCT_INT8_ROUND_SHIFT};
     if (!job.expected) {
         v->unmatched = t->name;
         return;

@@ -323,6 +323,7 @@ static inline void net_information(net *n)
     n->spec.mean = mean;
     n->spec.scale = scale;
     n->spec.resize = 40;
+    n->spec.interpolation = 1;
 }
 
 static inline void net_start(net *n, unsigned seed)

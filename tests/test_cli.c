@@ -436,6 +436,53 @@ static void train_unreadable_images_are_counted_and_named(void)
     expect_text(err, "empty");
 }
 
+/* Images by list; how they come to size is told once and then known to every file of the run. */
+static void train_way_of_resizing_is_carried_into_every_file(void)
+{
+    char path[PATH_BYTES];
+    NEED_PROGRAMS();
+    CU_ASSERT_TRUE_FATAL(mkdir(under(path, "set"), 0777) == 0);
+    FILE *list = fopen(under(path, "set/labels.txt"), "w");
+    CU_ASSERT_PTR_NOT_NULL_FATAL(list);
+    for (int i = 0; i < 33; i++) {
+        char name[32];
+        snprintf(name, sizeof name, "set/%02d.bmp", i);
+        CU_ASSERT_TRUE(tiny_bmp(under(path, name), i % 3, (uint64_t)i));
+        fprintf(list, "%02d.bmp kind-%d\n", i, i % 3);
+    }
+    fclose(list);
+    EXPECT(0, TRAIN "--data %s/set --output %s/q --epochs 1 --quantize --resize 12 --interpolation bicubic --jitter 0.2 "
+                    "--subset even --augment imagenet", work, work);
+    static const char *const files[] = {"last.h5", "int8.h5"}, *const flags[] = {"", "--resize 12", "--resize 8"};
+    double loss[2][3];
+    for (int i = 0; i < 2; i++)
+        for (int k = 0; k < 3; k++) {
+            EXPECT(0, "evaluate %s/q/%s --data %s/set --subset odd --json %s", work, files[i], work, flags[k]);
+            cJSON *r = last_json();
+            CU_ASSERT(number_in(r, "images") == 16);
+            loss[i][k] = number_in(r, "loss");
+            cJSON_Delete(r);
+        }
+    for (int i = 0; i < 2; i++) {
+        CU_ASSERT(loss[i][0] == loss[i][1]);
+        CU_ASSERT(loss[i][0] != loss[i][2]);
+    }
+    CU_ASSERT(loss[0][0] == loss[1][0]);
+    EXPECT(0, "infer %s/q/int8.h5 %s/set/00.bmp", work, work);
+    expect_text(out, "kind-");
+    EXPECT(2, "evaluate %s/q/int8.h5 --data %s/set --resize 7", work, work);
+    expect_text(err, "expected a short side of 8..32768");
+    EXPECT(2, "evaluate %s/q/int8.h5 --data %s/set --interpolation lanczos", work, work);
+    EXPECT(2, TRAIN "--data %s/set --jitter 0.1,0.2", work);
+    EXPECT(2, TRAIN "--data %s/set --jitter 0,0,0,0.6", work);
+    list = fopen(under(path, "set/labels.txt"), "a");
+    CU_ASSERT_PTR_NOT_NULL_FATAL(list);
+    fprintf(list, "../x.bmp kind-0\n");
+    fclose(list);
+    EXPECT(1, "evaluate %s/q/int8.h5 --data %s/set", work, work);
+    expect_text(err, "labels.txt:34: expected a path inside the folder");
+}
+
 /* --- stopping and going on --- */
 
 static void nap(int ms)
@@ -717,6 +764,7 @@ static const test_case cases[] = {
     {"evaluate_changed_weight_code_exits_1", evaluate_changed_weight_code_exits_1},
     {"evaluate_damaged_or_unfitting_files_are_refused", evaluate_damaged_or_unfitting_files_are_refused},
     {"train_unreadable_images_are_counted_and_named", train_unreadable_images_are_counted_and_named},
+    {"train_way_of_resizing_is_carried_into_every_file", train_way_of_resizing_is_carried_into_every_file},
     {"train_interrupted_saves_and_exits_130", train_interrupted_saves_and_exits_130},
     {"train_resume_with_other_flags_names_them", train_resume_with_other_flags_names_them},
     {"train_killed_and_resumed_ends_with_the_same_bytes", train_killed_and_resumed_ends_with_the_same_bytes},

@@ -137,13 +137,18 @@ static double check_run(const oct_f32_kernels *f32, const operands *t, bool towa
     for (int part = 2; part >= 0; part--) oct_winograd_pack(packed, t->w, g, towards_x, part, 3);
     float *y = oct_alloc(n, sizeof *y), *again = oct_alloc(n, sizeof *y);
     start_result(y, before, n, accumulate);
-    oct_winograd_run(f32, g, towards_x, packed, bias, y, accumulate, from, t->images, t->buffer);
+    oct_winograd_outputs o = {.bias = bias, .accumulate = accumulate, .parts = 1};
+    oct_winograd_run(f32, g, towards_x, packed, &o, y, from, t->images, t->buffer);
     /* image by image: the same bytes */
     start_result(again, before, n, accumulate);
     size_t from_image = (towards_x ? t->y_count : t->x_count) / (size_t)t->images, image = n / (size_t)t->images;
     for (size_t k = 0; k < (size_t)t->images; k++)
-        oct_winograd_run(f32, g, towards_x, packed, bias, again + k * image, accumulate, from + k * from_image, 1,
-                         t->buffer);
+        oct_winograd_run(f32, g, towards_x, packed, &o, again + k * image, from + k * from_image, 1, t->buffer);
+    CU_ASSERT_FALSE(memcmp(y, again, n * sizeof *y));
+    /* in parts: the same bytes */
+    start_result(again, before, n, accumulate);
+    for (o.parts = 3; o.part < o.parts; o.part++)
+        oct_winograd_run(f32, g, towards_x, packed, &o, again, from, t->images, t->buffer);
     CU_ASSERT_FALSE(memcmp(y, again, n * sizeof *y));
     double *want = start_from(before, n, accumulate);
     direct(t, towards_x ? NULL : want, towards_x ? want : NULL, NULL);

@@ -837,13 +837,13 @@ static void open_with_failing_allocations_is_clean(void)
 static void kind_names_round_trip(void)
 {
     oct_dataset_kind kind;
-    for (int i = 0; i < 5; i++) {
+    for (int i = 0; i < 6; i++) {
         CU_ASSERT_EQUAL(oct_dataset_kind_parse(&kind, oct_dataset_kind_name((oct_dataset_kind)i), NULL),
                         OCT_OK);
         CU_ASSERT_EQUAL(kind, (oct_dataset_kind)i);
     }
     CU_ASSERT_EQUAL(oct_dataset_kind_parse(&kind, "lmdb", NULL), OCT_ERR_ARGUMENT);
-    CU_ASSERT_PTR_NULL(oct_dataset_kind_name((oct_dataset_kind)5));
+    CU_ASSERT_PTR_NULL(oct_dataset_kind_name((oct_dataset_kind)6));
 }
 
 #define CASE(f) {#f, f}

@@ -361,8 +361,7 @@ static void norm_live_known_numbers(void)
                               .beta = 0.5f,
                               .bias = 3,
                               .s = 2 * sign,
-                              .input_exponent = 0,
-                              .weight_exponent = 1};
+                              .unit = 0.5};
         float mean = 0.5f, var = 2, a, b;
         oct_norm_saved saved;
         oct_norm_live(&c, &sums, 4, 0, &mean, &var, &a, &b, &saved);
@@ -386,7 +385,7 @@ static void norm_running_uses_the_statistics_after_the_update(void)
     static const int32_t acc[4] = {1, 3, 5, 7};
     oct_acc_sums sums = sums_of(acc, 4);
     oct_norm_channel c = {
-        .attrs = &running_fold, .gamma = 2, .beta = 0.5f, .bias = 3, .s = 2, .weight_exponent = 1};
+        .attrs = &running_fold, .gamma = 2, .beta = 0.5f, .bias = 3, .s = 2, .unit = 0.5};
     float mean = 0.5f, var = 2, a, b;
     oct_norm_saved saved;
     oct_norm_live(&c, &sums, 4, 0, &mean, &var, &a, &b, &saved);
@@ -404,7 +403,7 @@ static void norm_variance_is_exact(void)
 {
     static const int32_t acc[2] = {(1 << 28) + 1, 1 << 28};
     oct_acc_sums sums = sums_of(acc, 2);
-    oct_norm_channel c = {.attrs = &batch_fold, .gamma = 1, .s = 1};
+    oct_norm_channel c = {.attrs = &batch_fold, .gamma = 1, .s = 1, .unit = 1};
     float mean = 0, var = 0, a, b;
     oct_norm_saved saved;
     oct_norm_live(&c, &sums, 2, 0, &mean, &var, &a, &b, &saved);
@@ -432,8 +431,7 @@ static void norm_live_extremes_are_finite(void)
                                       .gamma = gammas[g],
                                       .beta = 0.5f,
                                       .s = scales[s],
-                                      .input_exponent = 20,
-                                      .weight_exponent = 23};
+                                      .unit = 0x1p-43};
                 float mean = 0, var = 1e-38f, a, b;
                 oct_norm_saved saved;
                 oct_norm_live(&c, &sums, 3, 0, &mean, &var, &a, &b, &saved);
@@ -476,8 +474,7 @@ static void norm_frozen_known_numbers(void)
                           .beta = 1,
                           .bias = 0.5f,
                           .s = -2,
-                          .input_exponent = 3,
-                          .weight_exponent = 2};
+                          .unit = 0x1p-5};
     oct_norm_saved saved;
     oct_norm_frozen(&c, 2, 2, &saved);
     for (int acc = -10; acc <= 10; acc += 5) {

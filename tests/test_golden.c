@@ -6,39 +6,22 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "autograd/base/bytes.h"
 #include "autograd/base/memory.h"
-#include "autograd/base/rng.h"
 #include "autograd/plan.h"
 #include "layers/models.h"
 #include "optim/sgd.h"
+#include "tests/golden_fill.h"
 #include "tests/testing.h"
 
-enum { STEPS = 10, BATCH = 16, SIZE = 32, SEED = 2024, CLASSES = 10 };
+enum { STEPS = 10, BATCH = 16, SIZE = 32, CLASSES = 10 };
 static const char golden_path[] = "tests/golden/resnet8_steps.txt";
 
 /* --- what went in --- */
 
-static bool ends_with(const char *name, const char *end)
-{
-    size_t n = strlen(name), k = strlen(end);
-    return n >= k && !strcmp(name + n - k, end);
-}
-
-static void fill_parameter(const oct_node *n, float *data)
-{
-    uint64_t sample = oct_digest(OCT_DIGEST_START, n->name, strlen(n->name));
-    oct_rng rng = oct_rng_start(SEED, OCT_RNG_SYNTHETIC, 0, sample);
-    float base = ends_with(n->name, "/gamma") ? 1.0f : 0.0f, spread = ends_with(n->name, "/gamma") ? 0.2f : 0.1f;
-    if (ends_with(n->name, "/weight")) spread = (float)sqrt(6.0 / (double)(n->count / (size_t)n->shape.dim[0]));
-    for (size_t i = 0; i < n->count; i++) data[i] = base + (2 * oct_rng_uniform(&rng) - 1) * spread;
-}
-
 static void fill_batch(uint64_t step, uint8_t *pixels, int32_t *labels)
 {
-    oct_rng rng = oct_rng_start(SEED, OCT_RNG_SYNTHETIC, 1 + step, 0);
-    for (size_t i = 0; i < (size_t)BATCH * SIZE * SIZE * 3; i++) pixels[i] = (uint8_t)oct_rng_u32(&rng);
-    rng = oct_rng_start(SEED, OCT_RNG_SYNTHETIC, 1 + step, 1);
+    golden_fill_pixels(pixels, (size_t)BATCH * SIZE * SIZE * 3, 1 + step, 0);
+    oct_rng rng = oct_rng_start(GOLDEN_SEED, OCT_RNG_SYNTHETIC, 1 + step, 1);
     for (int i = 0; i < BATCH; i++) labels[i] = (int32_t)(oct_rng_u32(&rng) % CLASSES);
 }
 
@@ -62,7 +45,7 @@ static oct_status build(trained *t, oct_model *model)
     OCT_TRY(oct_model_build(model, t->graph, "resnet8", &options));
     oct_graph *g = t->graph;
     for (int32_t i = 0; i < g->node_count; i++)
-        if (g->nodes[i]->kind == OCT_NODE_PARAMETER) fill_parameter(g->nodes[i], g->params.data + g->nodes[i]->offset);
+        if (g->nodes[i]->kind == OCT_NODE_PARAMETER) golden_fill_tensor(g->nodes[i], g->params.data + g->nodes[i]->offset);
     t->start = oct_alloc(g->params.count, sizeof *t->start);
     if (!t->start) return oct_out_of_memory(t->ctx, "golden");
     memcpy(t->start, g->params.data, g->params.count * sizeof *t->start);

@@ -8,6 +8,7 @@
 #include "autograd/base/bytes.h"
 #include "autograd/base/cpu.h"
 #include "quant/int8/image.h"
+#include "tests/int8_affine.h"
 #include "tests/int8_networks.h"
 #include "tests/testing.h"
 
@@ -65,6 +66,19 @@ static int64_t plain_conv_sum(const oct_int8_layer *l, const oct_int8_tensor *in
     return sum;
 }
 
+/* What the sum of output o becomes. */
+static int32_t plain_output(const oct_int8_spec *spec, const oct_int8_layer *l, int64_t acc, int o)
+{
+    const oct_int8_tensor *in = &spec->tensors[l->inputs[0]], *out = &spec->tensors[l->output];
+    int i = l->weight_exponent_count == 1 ? 0 : o;
+    if (out->kind == OCT_INT8_SCORES) return (int32_t)acc;
+    if (!oct_int8_spec_is_affine(spec))
+        return plain_round(acc, in->exponent + l->weight_exponents[i] - out->exponent, 1, l->out_lo, l->out_hi);
+    double ratio = (double)in->scale * (double)l->weight_scales[i] / (double)out->scale;
+    return plain_affine_code(plain_affine_scaled(acc, ratio, spec->rounding), out->zero_point, l->out_lo, l->out_hi);
+}
+
+/* x: codes with their zero point taken off. */
 static void plain_weights(const oct_int8_spec *spec, const oct_int8_layer *l, int32_t *y, const int32_t *x)
 {
     const oct_int8_tensor *in = &spec->tensors[l->inputs[0]], *out = &spec->tensors[l->output];
@@ -80,11 +94,7 @@ static void plain_weights(const oct_int8_spec *spec, const oct_int8_layer *l, in
                 } else {
                     acc = plain_conv_sum(l, in, x, out->channels, oy, ox, o);
                 }
-                int kw = l->weight_exponents[l->weight_exponent_count == 1 ? 0 : o];
-                y[at(out, oy, ox, o)] =
-                    out->kind == OCT_INT8_SCORES
-                        ? (int32_t)acc
-                        : plain_round(acc, in->exponent + kw - out->exponent, 1, l->out_lo, l->out_hi);
+                y[at(out, oy, ox, o)] = plain_output(spec, l, acc, o);
             }
         }
     }
@@ -107,7 +117,12 @@ static void plain_pool(const oct_int8_spec *spec, const oct_int8_layer *l, int32
                         if (v > most) most = v;
                     }
                 }
+                double ratio = (double)in->scale / ((double)out->scale * (double)count);
                 y[at(out, oy, ox, c)] = l->op == OCT_INT8_MAX_POOL ? (int32_t)most
+                                        : oct_int8_spec_is_affine(spec)
+                                            ? plain_affine_code(plain_affine_scaled(sum - count * in->zero_point, ratio,
+                                                                                    spec->rounding),
+                                                                out->zero_point, l->out_lo, l->out_hi)
                                                                    : plain_round(sum, in->exponent - out->exponent,
                                                                                  count, l->out_lo, l->out_hi);
             }
@@ -156,7 +171,7 @@ static void plain_pad(const oct_int8_layer *l, const oct_int8_tensor *in, const 
                 int iy = plain_padded(oy, l->stride_h, l->pad_top, l->dilation_h, in->height);
                 int ix = plain_padded(ox, l->stride_w, l->pad_left, l->dilation_w, in->width), ic = c + l->option;
                 bool zero = iy < 0 || ix < 0 || ic < 0 || ic >= in->channels;
-                y[at(out, oy, ox, c)] = zero ? 0 : x[at(in, iy, ix, ic)];
+                y[at(out, oy, ox, c)] = zero ? in->zero_point : x[at(in, iy, ix, ic)];
             }
         }
     }
@@ -217,6 +232,35 @@ static void plain_along_channels(const oct_int8_layer *l, const oct_int8_tensor 
     }
 }
 
+/* The same in profile affine. */
+static void plain_affine_join(const oct_int8_spec *spec, const oct_int8_layer *l, int32_t *y, int32_t *const *values)
+{
+    const oct_int8_tensor *out = &spec->tensors[l->output], *a = &spec->tensors[l->inputs[0]];
+    const oct_int8_tensor *b = &spec->tensors[l->inputs[l->input_count - 1]];
+    const int32_t *x = values[l->inputs[0]], *z = values[l->inputs[l->input_count - 1]];
+    int channel = 0;
+    int sign = l->op == OCT_INT8_SUB ? -1 : 1;
+    for (size_t i = 0; i < oct_int8_tensor_elements(out) && (l->op == OCT_INT8_ADD || l->op == OCT_INT8_SUB); i++)
+        y[i] = plain_affine_code(plain_affine_add(a, b, out, x[i], sign, z[i], spec->rounding), out->zero_point, l->out_lo,
+                                 l->out_hi);
+    for (size_t i = 0; i < oct_int8_tensor_elements(out) && l->op == OCT_INT8_MUL; i++) {
+        double ratio = (double)a->scale * (double)b->scale / (double)out->scale;
+        int64_t product = (int64_t)(x[i] - a->zero_point) * (z[i] - b->zero_point);
+        y[i] = plain_affine_code(plain_affine_scaled(product, ratio, spec->rounding), out->zero_point, l->out_lo, l->out_hi);
+    }
+    if (l->op != OCT_INT8_CONCAT && l->op != OCT_INT8_RESCALE) return;
+    for (int j = 0; j < l->input_count; j++) {
+        const oct_int8_tensor *t = &spec->tensors[l->inputs[j]];
+        double ratio = (double)t->scale / (double)out->scale;
+        for (int p = 0; p < t->height * t->width; p++)
+            for (int c = 0; c < t->channels; c++)
+                y[p * out->channels + channel + c] = plain_affine_code(
+                    plain_affine_scaled(values[l->inputs[j]][p * t->channels + c] - t->zero_point, ratio, spec->rounding),
+                    out->zero_point, l->out_lo, l->out_hi);
+        channel += t->channels;
+    }
+}
+
 static int32_t as_code(const oct_int8_tensor *t, uint8_t byte)
 {
     return t->is_signed && byte > 127 ? (int32_t)byte - 256 : byte;
@@ -231,14 +275,19 @@ static void plain_run(const oct_int8_spec *spec, int32_t *const *values)
         int32_t *y = values[l->output];
         const oct_int8_tensor *out = &spec->tensors[l->output];
         size_t n = oct_int8_tensor_elements(out);
+        const oct_int8_tensor *in = &spec->tensors[l->inputs[0]];
         if (oct_int8_op_has_weights(l->op)) {
-            plain_weights(spec, l, y, x);
+            size_t count = oct_int8_tensor_elements(in);
+            int32_t *differences = oct_alloc(count, sizeof *differences);
+            for (size_t j = 0; j < count; j++) differences[j] = x[j] - in->zero_point;
+            plain_weights(spec, l, y, differences);
+            oct_free(differences);
         } else if (l->op == OCT_INT8_PAD) {
-            plain_pad(l, &spec->tensors[l->inputs[0]], out, y, x);
+            plain_pad(l, in, out, y, x);
         } else if (l->op == OCT_INT8_RESIZE_NEAREST || l->op == OCT_INT8_RESIZE_BILINEAR) {
-            plain_resize(l, &spec->tensors[l->inputs[0]], out, y, x);
+            plain_resize(l, in, out, y, x);
         } else if (l->op == OCT_INT8_SOFTMAX || l->op == OCT_INT8_ARGMAX) {
-            plain_along_channels(l, &spec->tensors[l->inputs[0]], y, x);
+            plain_along_channels(l, in, y, x);
         } else if (oct_int8_op_has_geometry(l->op)) {
             plain_pool(spec, l, y, x);
         } else if (l->op == OCT_INT8_LOOKUP) {
@@ -248,6 +297,8 @@ static void plain_run(const oct_int8_spec *spec, int32_t *const *values)
             }
         } else if (l->op == OCT_INT8_FLATTEN || l->op == OCT_INT8_RESHAPE) {
             memcpy(y, x, n * sizeof *y);
+        } else if (oct_int8_spec_is_affine(spec)) {
+            plain_affine_join(spec, l, y, values);
         } else {
             plain_join(spec, l, y, values);
         }
@@ -391,6 +442,81 @@ static void run_random_networks_match_plain_model(void)
         net_release(&n);
     }
     for (int op = 0; op < OCT_INT8_OP_COUNT; op++) CU_ASSERT_TRUE(used[op] > 0);
+}
+
+/* Profile affine, each rounding: any scale, zero points at the border, multipliers above 1. */
+static void run_random_affine_networks_match_plain_model(void)
+{
+    for (unsigned seed = 0; seed < 45; seed++) {
+        net n;
+        net_random(&n, seed + 1000, 12);
+        net_make_affine(&n, OCT_INT8_ROUND_FLOAT + seed % 3);
+        unsigned before = CU_get_number_of_failures();
+        check_all_levels(&n, seed % 9 == 0);
+        if (CU_get_number_of_failures() != before) printf("    affine seed %u\n", seed);
+        net_release(&n);
+    }
+}
+
+/* Scores compare by their products in double, in the order of the channels' scales. */
+static void argmax_affine_compares_scaled_scores(void)
+{
+    net n;
+    net_start(&n, 5);
+    n.spec.input = net_tensor(&n, OCT_INT8_CODES, 1, 1, 4, 0, 0);
+    n.spec.output = net_linear(&n, n.spec.input, 3, OCT_INT8_SCORES);
+    net_make_affine(&n, OCT_INT8_ROUND_FLOAT);
+    float scales[3] = {0.1f, 0.3f, 0.2f};
+    n.layers[0].weight_scales = scales, n.layers[0].weight_exponent_count = 3;
+    uint8_t *bytes;
+    size_t size;
+    oct_error error = {0};
+    CU_ASSERT_EQUAL_FATAL(oct_int8_image_write(&bytes, &size, &n.spec, &error), OCT_OK);
+    oct_int8_model *model;
+    CU_ASSERT_EQUAL_FATAL(oct_int8_open(&model, bytes, size, NULL, &error), OCT_OK);
+    CU_ASSERT_EQUAL(oct_int8_argmax(model, (const int32_t[]){30, 11, 15}), 1);
+    CU_ASSERT_EQUAL(oct_int8_argmax(model, (const int32_t[]){-30, -11, -15}), 0 + 2 * (0.2f * 15 < 0.1f * 30));
+    CU_ASSERT_EQUAL(oct_int8_argmax(model, (const int32_t[]){0, 0, 0}), 0);
+    CU_ASSERT_EQUAL(oct_int8_argmax(model, (const int32_t[]){INT32_MAX, INT32_MIN, 0}), 0);
+    CU_ASSERT_EQUAL(oct_int8_score_scale(model, 1), (double)n.tensors[n.spec.input].scale * (double)0.3f);
+    CU_ASSERT_EQUAL(oct_int8_model_rounding(model), OCT_INT8_ROUND_FLOAT);
+    oct_int8_close(model);
+    oct_free(bytes);
+    net_release(&n);
+}
+
+/* What must not be in an affine model, and what must. */
+static void affine_faults_are_named(void)
+{
+    static const struct {
+        const char *message;
+        int fault;
+    } faults[] = {{"scale 0, expected 2^-60..2^60", 0},     {"zero point 256, expected 0..255", 1},
+                  {"sign 1 and exponent 0", 2},             {"rounding 'shift' does not fit profile 'affine'", 3},
+                  {"weight scales are missing", 4},         {"weight scale of output 0 is 0", 5},
+                  {"expected those of the input", 6}};
+    for (size_t i = 0; i < sizeof faults / sizeof faults[0]; i++) {
+        net n;
+        net_start(&n, 3);
+        n.spec.input = net_tensor(&n, OCT_INT8_CODES, 4, 4, 4, 0, 0);
+        int pooled = net_pool(&n, n.spec.input, OCT_INT8_MAX_POOL, true);
+        n.spec.output = net_linear(&n, pooled, 3, OCT_INT8_CODES);
+        net_make_affine(&n, OCT_INT8_ROUND_DOUBLE);
+        static const float zero = 0;
+        oct_int8_layer *head = &n.layers[1];
+        if (faults[i].fault == 0) n.tensors[n.spec.output].scale = 0;
+        if (faults[i].fault == 1) n.tensors[n.spec.output].zero_point = 256;
+        if (faults[i].fault == 2) n.tensors[n.spec.output].is_signed = 1;
+        if (faults[i].fault == 3) n.spec.rounding = OCT_INT8_ROUND_SHIFT;
+        if (faults[i].fault == 4) head->weight_scales = NULL;
+        if (faults[i].fault == 5) head->weight_scales = &zero, head->weight_exponent_count = 1;
+        if (faults[i].fault == 6) n.tensors[pooled].zero_point ^= 1;
+        oct_error error = {0};
+        CU_ASSERT_EQUAL(oct_int8_spec_check(&n.spec, &error), OCT_ERR_FORMAT);
+        CU_ASSERT_PTR_NOT_NULL(strstr(error.message, faults[i].message));
+        if (!strstr(error.message, faults[i].message)) printf("    '%s'\n", error.message);
+        net_release(&n);
+    }
 }
 
 /* Signed input, padding, all weights +-127: where byte levels add 128 to the codes and must take it back. */
@@ -575,6 +701,7 @@ static void accessors_return_what_the_spec_says(void)
     CU_ASSERT_EQUAL(oct_int8_output(o.model), spec->output);
     CU_ASSERT_EQUAL(oct_int8_source_digest(o.model), spec->source_digest);
     CU_ASSERT_EQUAL(oct_int8_resize(o.model), spec->resize);
+    CU_ASSERT_STRING_EQUAL(oct_int8_interpolation(o.model), "bicubic");
     CU_ASSERT_STRING_EQUAL(oct_int8_class_name(o.model, 0), spec->class_names[0]);
     CU_ASSERT_PTR_NULL(oct_int8_class_name(o.model, spec->class_count));
     CU_ASSERT_EQUAL(memcmp(oct_int8_mean(o.model), spec->mean, sizeof(float)), 0);
@@ -769,7 +896,7 @@ static void fault_table(net *n, oct_int8_layer *c, oct_int8_layer *h)
 static void fault_profile(net *n, oct_int8_layer *c, oct_int8_layer *h)
 {
     (void)c, (void)h;
-    n->spec.profile = "affine";
+    n->spec.profile = "cubic";
 }
 static void fault_size(net *n, oct_int8_layer *c, oct_int8_layer *h)
 {
@@ -807,7 +934,7 @@ static const fault faults[] = {
     {"a weight code of output 0 is -128", fault_code},
     {"weights, biases or weight exponents are missing", fault_missing},
     {"rows of the table is 2, expected 3", fault_table},
-    {"profile 'affine', this build knows 'po2'", fault_profile},
+    {"profile 'cubic', this build knows 'po2' and 'affine'", fault_profile},
     {"has more than 268435456 values", fault_size},
     {"3 class names for 5 outputs", fault_classes},
     {"ask for a shift by", fault_shift},
@@ -1076,6 +1203,9 @@ static const test_case cases[] = {
     {"run_signed_padded_extreme_weights_match_plain_model", run_signed_padded_extreme_weights_match_plain_model},
     {"run_large_layers_match_plain_model", run_large_layers_match_plain_model},
     {"run_exponents_far_apart_match_plain_model", run_exponents_far_apart_match_plain_model},
+    {"run_random_affine_networks_match_plain_model", run_random_affine_networks_match_plain_model},
+    {"argmax_affine_compares_scaled_scores", argmax_affine_compares_scaled_scores},
+    {"affine_faults_are_named", affine_faults_are_named},
     {"argmax_exponents_per_channel_compares_exactly", argmax_exponents_per_channel_compares_exactly},
     {"accessors_return_what_the_spec_says", accessors_return_what_the_spec_says},
     {"run_codes_of_the_lookup_equals_run", run_codes_of_the_lookup_equals_run},

@@ -11,6 +11,7 @@
 #include "autograd/base/file.h"
 #include "quant/int8/image.h"
 #include "quant/int8_file.h"
+#include "tests/int8_affine.h"
 #include "tests/int8_networks.h"
 #include "tests/testing.h"
 
@@ -44,6 +45,7 @@ static void file_round_trip_gives_the_same_image(void)
         uint8_t *image, *read, *flat;
         size_t size, read_size, flat_size;
         net_random(&n, seed, 10);
+        if (seed % 3 == 2) net_make_affine(&n, OCT_INT8_ROUND_FLOAT + seed / 3 % 3);
         if (seed % 3 == 0) n.spec.class_count = 0, n.spec.class_names = NULL, n.spec.mean = n.spec.scale = NULL;
         CU_ASSERT_TRUE_FATAL(test_is_ok(&error, oct_int8_image_write(&image, &size, &n.spec, &error), "image_write"));
         const char *path = path_in_folder("round.h5");
@@ -221,7 +223,7 @@ static void change_format(hid_t file)
 }
 static void change_profile(hid_t file)
 {
-    set_text(file, "/", "profile", "affine");
+    set_text(file, "/", "profile", "cubic");
 }
 static void change_kernel(hid_t file)
 {
@@ -282,6 +284,10 @@ static void change_tool(hid_t file)
 static void change_resize(hid_t file)
 {
     set_int(file, "preprocessing", "resize", 0, -1);
+}
+static void change_interpolation(hid_t file)
+{
+    set_text(file, "preprocessing", "interpolation", "lanczos");
 }
 static void drop_attribute(hid_t file)
 {
@@ -391,7 +397,7 @@ static const struct {
     {"change_tool", change_tool, OCT_ERR_FORMAT, "the content has the checksum"},
     {"change_version", change_version, OCT_ERR_UNSUPPORTED, "version 2, this build reads 1"},
     {"change_format", change_format, OCT_ERR_FORMAT, "format 'octet-state', expected 'octet-int8'"},
-    {"change_profile", change_profile, OCT_ERR_UNSUPPORTED, "profile 'affine', this build knows 'po2'"},
+    {"change_profile", change_profile, OCT_ERR_UNSUPPORTED, "profile 'cubic', this build knows 'po2' and 'affine'"},
     {"change_kernel", change_kernel, OCT_ERR_FORMAT, "layer 'conv/1' (conv): kernel (height) is 0"},
     {"change_stride", change_stride, OCT_ERR_FORMAT, "layer 'conv/1' (conv): stride (width) is -2147483648"},
     {"change_groups", change_groups, OCT_ERR_FORMAT, "groups is 5"},
@@ -406,6 +412,7 @@ static const struct {
     {"change_output", change_output, OCT_ERR_FORMAT, "'nothing' is the name of no tensor"},
     {"change_name", change_name, OCT_ERR_FORMAT, "both are named 'conv/1'"},
     {"change_resize", change_resize, OCT_ERR_FORMAT, "resize -1, expected 0..32768"},
+    {"change_interpolation", change_interpolation, OCT_ERR_FORMAT, "'interpolation' is neither bilinear nor bicubic"},
     {"drop_attribute", drop_attribute, OCT_ERR_FORMAT, "0001_conv.1: 'dilation' is missing"},
     {"drop_checksum", drop_checksum, OCT_ERR_FORMAT, "/: 'checksum' is missing"},
     {"drop_bias", drop_bias, OCT_ERR_FORMAT, "0003_linear.3: 'bias' is missing"},

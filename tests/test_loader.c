@@ -298,7 +298,7 @@ static void next_transforms_with_the_documented_stream(void)
         ctx, set,
         (oct_loader_options){.batch_size = 20, .training = 1, .seed = 11, .augment = OCT_AUGMENT_CIFAR});
     oct_batch batch;
-    oct_transform transform = {SIDE, OCT_AUGMENT_CIFAR, 1};
+    oct_transform transform = {.size = SIDE, .augment = OCT_AUGMENT_CIFAR, .training = 1};
     oct_transform_scratch scratch = {0};
     uint8_t expected[SIDE * SIDE];
     ASSERT_OK(ctx, oct_loader_start(loader, 3, 0));

@@ -41,6 +41,10 @@ static oct_status fill(oct_state *state, const oct_graph *graph, const float *ve
     OCT_TRY(set_text(state, "model", info->model, error));
     OCT_TRY(set_text(state, "options", info->options, error));
     OCT_TRY(set_text(state, "augment", info->augment, error));
+    if (info->fit.resize) {
+        OCT_TRY(oct_state_set_integer(state, "resize", info->fit.resize, error));
+        OCT_TRY(set_text(state, "interpolation", oct_filter_name(info->fit.filter), error));
+    }
     OCT_TRY(set_text(state, "quantize", info->quantize, error));
     if (!progress) return OCT_OK;
     for (int i = 0; i < FIELDS; i++) {
@@ -81,6 +85,22 @@ static const char *get_text(const oct_state *state, const char *key)
     return oct_state_get_text(state, key, &text) ? text : NULL;
 }
 
+/* Files without the two were written before they existed. */
+static oct_status read_fit(oct_checkpoint *c, const char *path, oct_error *error)
+{
+    int64_t resize = 0;
+    const char *name = get_text(c->state, "interpolation");
+    if (oct_state_get_integer(c->state, "resize", &resize)) {
+        if (resize != OCT_RESIZE_SQUASH && (resize < 1 || resize > 1 << 15))
+            return oct_fail(error, OCT_ERR_FORMAT, "%s: resize: expected -1 or 1..32768, found %lld", path,
+                            (long long)resize);
+        c->info.fit.resize = (int)resize;
+    }
+    if (!name || oct_filter_parse(&c->info.fit.filter, name, NULL) == OCT_OK) return OCT_OK;
+    return oct_fail(error, OCT_ERR_FORMAT, "%s: interpolation: expected bilinear or bicubic, found \"%.40s\"", path,
+                    name);
+}
+
 static oct_status read_classes(oct_checkpoint *c, oct_ctx *ctx)
 {
     int count = oct_state_class_count(c->state);
@@ -108,6 +128,7 @@ static oct_status read_all(oct_checkpoint *c, const char *path, oct_ctx *ctx)
     c->info.options = get_text(c->state, "options");
     c->info.augment = get_text(c->state, "augment");
     c->info.quantize = get_text(c->state, "quantize");
+    OCT_TRY(read_fit(c, path, &ctx->error));
     c->resumable = read_progress(c->state, &c->progress);
     return read_classes(c, ctx);
 }
@@ -116,6 +137,22 @@ oct_status oct_checkpoint_read(oct_checkpoint *out, const char *path, oct_ctx *c
 {
     *out = (oct_checkpoint){0};
     oct_status status = read_all(out, path, ctx);
+    if (status != OCT_OK) oct_checkpoint_release(out);
+    return status;
+}
+
+static oct_status import_all(oct_checkpoint *c, const char *path, const oct_keras_options *options, oct_ctx *ctx)
+{
+    c->info.model = "keras";
+    OCT_TRY(oct_graph_create(&c->graph, ctx, 0));
+    OCT_TRY(oct_graph_add_fuser(c->graph, &oct_quant_fuser));
+    return oct_keras_build(&c->model, c->graph, path, options);
+}
+
+oct_status oct_checkpoint_import(oct_checkpoint *out, const char *path, const oct_keras_options *options, oct_ctx *ctx)
+{
+    *out = (oct_checkpoint){0};
+    oct_status status = import_all(out, path, options, ctx);
     if (status != OCT_OK) oct_checkpoint_release(out);
     return status;
 }
@@ -141,33 +178,4 @@ void oct_checkpoint_release(oct_checkpoint *c)
     oct_state_destroy(c->state);
     oct_free(c->classes);
     *c = (oct_checkpoint){0};
-}
-
-static void copy_values(oct_flat *to, const oct_flat *from)
-{
-    if (from->count) memcpy(to->data, from->data, from->count * sizeof *to->data);
-}
-
-oct_status oct_graph_copy(oct_graph **out, const oct_graph *graph)
-{
-    char *text;
-    *out = NULL;
-    OCT_TRY(oct_graph_to_json(&text, graph));
-    oct_graph *copy;
-    oct_status status = oct_graph_from_json(&copy, graph->ctx, text, oct_quant_op_find);
-    oct_free(text);
-    OCT_TRY(status);
-    if (copy->params.count != graph->params.count || copy->buffers.count != graph->buffers.count) {
-        oct_graph_destroy(copy);
-        return oct_fail(&graph->ctx->error, OCT_ERR_STATE, "copy of a graph: the flat arrays differ in size");
-    }
-    copy_values(&copy->params, &graph->params);
-    copy_values(&copy->buffers, &graph->buffers);
-    status = oct_graph_add_fuser(copy, &oct_quant_fuser);
-    if (status != OCT_OK) {
-        oct_graph_destroy(copy);
-        return status;
-    }
-    *out = copy;
-    return OCT_OK;
 }

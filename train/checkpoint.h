@@ -5,21 +5,25 @@
  *
  *   /graph /parameters /buffers /classes   the network, its running statistics and ranges
  *   /optimizer/velocity                    absent in files that are only for use (best.h5)
- *   /meta  model, options, augment, size, quantize      see oct_checkpoint_info
+ *   /meta  model, options, augment, resize, interpolation, quantize      see oct_checkpoint_info
  *          epoch, batch, step, batches, loss_sum, correct, images, best_top1, best_epoch, metrics_bytes
  *                                                       see oct_train_progress
  */
 #ifndef OCT_TRAIN_CHECKPOINT_H
 #define OCT_TRAIN_CHECKPOINT_H
 
+#include "datasets/transform.h"
+#include "layers/import/keras.h"
 #include "layers/models.h"
 #include "layers/state.h"
+#include "quant/copy.h"
 
 /* What a file says about the model besides its values. Texts are borrowed; NULL = not recorded. */
 typedef struct oct_checkpoint_info {
     const char *model;          /* spec it was built from */
     const char *options;        /* JSON object, flag -> value: all that decides the result of the run */
-    const char *augment;        /* recipe; its evaluation form is how images are brought to size */
+    const char *augment;        /* recipe */
+    oct_fit fit;                /* how evaluation brings images to size; resize 0: not recorded, by the recipe */
     const char *quantize;       /* JSON object of the quantizer's configuration; NULL for float models */
     const char *const *classes; /* class_count names, or NULL */
     int class_count;
@@ -43,7 +47,7 @@ OCT_MUST_USE oct_status oct_checkpoint_write(const char *path, const oct_graph *
                                              const oct_train_progress *progress, oct_error *error);
 
 typedef struct oct_checkpoint {
-    oct_state *state; /* owns all texts */
+    oct_state *state; /* owns all texts; NULL when the network was made elsewhere */
     oct_graph *graph; /* with its values; quantized graphs know how to run (quant/ops.h) */
     oct_model model;
     oct_checkpoint_info info;
@@ -56,14 +60,15 @@ typedef struct oct_checkpoint {
  * *out, which is all zero on failure. The graph belongs to the checkpoint unless oct_checkpoint_take_graph
  * takes it. */
 OCT_MUST_USE oct_status oct_checkpoint_read(oct_checkpoint *out, const char *path, oct_ctx *ctx);
+/* The same for a network made elsewhere (layers/import/keras.h): there is no state, no training progress, no class names.
+ * `options` as there; OCT_ERR_FORMAT also for files of another kind. */
+OCT_MUST_USE oct_status oct_checkpoint_import(oct_checkpoint *out, const char *path, const oct_keras_options *options,
+                                              oct_ctx *ctx);
 oct_graph *oct_checkpoint_take_graph(oct_checkpoint *checkpoint);
 /* Copies the optimizer state into a flat array laid out like graph->params. OCT_ERR_SHAPE when it does not
  * fit. */
 OCT_MUST_USE oct_status oct_checkpoint_velocity(const oct_checkpoint *checkpoint, const oct_graph *graph,
                                                 float *velocity, oct_error *error);
 void oct_checkpoint_release(oct_checkpoint *checkpoint);
-
-/* A copy of a graph with its values. Caller destroys. */
-OCT_MUST_USE oct_status oct_graph_copy(oct_graph **out, const oct_graph *graph);
 
 #endif

@@ -151,7 +151,7 @@ static double logit(const oct_tensor *t, size_t i)
 {
     if (t->storage == OCT_STORE_F32) return (double)((const float *)t->data)[i];
     int code = t->is_signed ? ((const int8_t *)t->data)[i] : ((const uint8_t *)t->data)[i];
-    return ldexp(code, -t->exponent);
+    return (double)(code - t->zero_point) * (double)t->scale;
 }
 
 /* Classes before `label`. */
@@ -203,8 +203,9 @@ static oct_status run_int8(oct_evaluator *e, const uint8_t *images, int count)
 {
     oct_status status = oct_int8_run(e->state, images, count, e->codes);
     if (status != OCT_OK) return oct_fail(&e->ctx->error, status, "%s", oct_int8_state_error(e->state));
+    const int zero = oct_int8_tensor_at(e->model, oct_int8_output(e->model))->zero_point;
     for (size_t i = 0; i < (size_t)count * (size_t)e->classes; i++)
-        e->scores[i] = ldexp(e->codes[i], -oct_int8_score_exponent(e->model, (int)(i % (size_t)e->classes)));
+        e->scores[i] = (double)(e->codes[i] - zero) * oct_int8_score_scale(e->model, (int)(i % (size_t)e->classes));
     return OCT_OK;
 }
 

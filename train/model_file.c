@@ -16,10 +16,13 @@ const char *oct_model_kind_name(oct_model_kind kind)
     return (unsigned)kind < 3 ? names[kind] : "?";
 }
 
-/* Short side before the centre crop in a recipe's evaluation form. */
-static int resize_of(oct_augment augment, int size)
+/* In an int8 model 0 stands for OCT_RESIZE_SQUASH. */
+static oct_fit fit_of_int8(const oct_int8_model *model, int size)
 {
-    return augment == OCT_AUGMENT_IMAGENET ? (size * 256 + 112) / 224 : size;
+    int resize = oct_int8_resize(model);
+    oct_fit fit = {.resize = !resize ? OCT_RESIZE_SQUASH : resize < size ? size : resize};
+    if (oct_filter_parse(&fit.filter, oct_int8_interpolation(model), NULL) != OCT_OK) fit.filter = OCT_FILTER_BILINEAR;
+    return fit;
 }
 
 static oct_status open_int8(oct_model_file *f, const char *path)
@@ -37,13 +40,14 @@ static oct_status open_int8(oct_model_file *f, const char *path)
     f->width = input->width;
     f->channels = input->channels;
     f->classes = oct_int8_output_count(f->int8);
-    f->augment = oct_int8_resize(f->int8) > f->height ? OCT_AUGMENT_IMAGENET : OCT_AUGMENT_NONE;
+    f->fit = fit_of_int8(f->int8, f->height);
+    f->augment = f->fit.resize > f->height ? OCT_AUGMENT_IMAGENET : OCT_AUGMENT_NONE;
     return OCT_OK;
 }
 
-static oct_status open_state(oct_model_file *f, const char *path)
+/* Of the graph that was read. */
+static oct_status describe_graph(oct_model_file *f)
 {
-    OCT_TRY(oct_checkpoint_read(&f->checkpoint, path, f->ctx));
     const oct_checkpoint *c = &f->checkpoint;
     const oct_node *image = oct_graph_node(c->graph, c->model.image),
                    *head = oct_graph_node(c->graph, c->model.logits);
@@ -54,6 +58,8 @@ static oct_status open_state(oct_model_file *f, const char *path)
     f->classes = (int)oct_shape_sample(&head->shape);
     f->augment = OCT_AUGMENT_NONE;
     if (c->info.augment) OCT_TRY(oct_augment_parse(&f->augment, c->info.augment, &f->ctx->error));
+    f->fit = c->info.fit;
+    f->fit.resize = oct_fit_side(&f->fit, f->augment, f->height);
     return OCT_OK;
 }
 
@@ -62,7 +68,14 @@ static oct_status open_any(oct_model_file *f, const char *path)
     char format[OCT_STATE_FORMAT_BYTES];
     oct_error probe = {0};
     oct_status status = oct_state_probe(format, path, &probe);
-    if (status == OCT_OK && !strcmp(format, OCT_STATE_FORMAT)) return open_state(f, path);
+    if (status == OCT_OK && !strcmp(format, OCT_STATE_FORMAT)) {
+        OCT_TRY(oct_checkpoint_read(&f->checkpoint, path, f->ctx));
+        return describe_graph(f);
+    }
+    if (status == OCT_OK && strcmp(format, OCT_INT8_FILE_FORMAT) && oct_keras_probe(path) != OCT_KERAS_NONE) {
+        OCT_TRY(oct_checkpoint_import(&f->checkpoint, path, NULL, f->ctx));
+        return describe_graph(f);
+    }
     if (status == OCT_OK && strcmp(format, OCT_INT8_FILE_FORMAT))
         return oct_fail(&f->ctx->error, OCT_ERR_FORMAT,
                         "%s: an HDF5 file, but no model of ours: expected the attribute format \"%s\" or "
@@ -97,7 +110,9 @@ const char *oct_model_file_class(const oct_model_file *f, int label)
 oct_status oct_model_file_evaluator(oct_evaluator **out, oct_model_file *f, int batch)
 {
     if (f->int8) return oct_evaluator_create_int8(out, f->ctx, f->int8, batch);
-    return oct_evaluator_create(out, f->checkpoint.graph, &f->checkpoint.model, batch);
+    OCT_TRY(oct_evaluator_create(out, f->checkpoint.graph, &f->checkpoint.model, batch));
+    oct_plan_hold(oct_evaluator_plan(*out), true);
+    return OCT_OK;
 }
 
 static oct_status write_and_open(oct_int8_build *build, oct_ctx *ctx, const oct_int8_spec *spec,
@@ -123,7 +138,9 @@ oct_status oct_int8_export(oct_int8_build *build, oct_graph *graph, const oct_mo
     oct_export_options options = {info->classes, info->class_count, oct_graph_digest(graph)};
     OCT_TRY(oct_export_create(&exported, graph, model->image, model->logits, &options));
     oct_int8_spec spec = *oct_exported_spec(exported);
-    spec.resize = resize_of(augment, oct_graph_node(graph, model->image)->shape.dim[1]);
+    int side = oct_fit_side(&info->fit, augment, oct_graph_node(graph, model->image)->shape.dim[1]);
+    spec.resize = side == OCT_RESIZE_SQUASH ? 0 : side;
+    spec.interpolation = info->fit.filter == OCT_FILTER_BICUBIC;
     oct_status status = write_and_open(build, ctx, &spec, path, flat);
     oct_export_destroy(exported);
     if (status != OCT_OK && build) oct_int8_build_release(build);

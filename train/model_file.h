@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause
- * Any model of ours from a file, decided by content: a checkpoint (float or quantized), an int8 model as
- * HDF5, an int8 model as flat image.
+ * Any model from a file, decided by content: a checkpoint (float or quantized), an int8 model as HDF5, an int8 model as
+ * flat image, a Keras HDF5 file (float).
  */
 #ifndef OCT_TRAIN_MODEL_FILE_H
 #define OCT_TRAIN_MODEL_FILE_H
@@ -14,11 +14,12 @@ const char *oct_model_kind_name(oct_model_kind kind); /* "float", "quantized", "
 typedef struct oct_model_file {
     oct_ctx *ctx;
     oct_model_kind kind;
-    oct_checkpoint checkpoint; /* float, quantized */
+    oct_checkpoint checkpoint; /* float, quantized; without a state when the file is not ours */
     oct_int8_model *int8;      /* int8 */
     size_t int8_bytes;         /* of its flat image */
     int height, width, channels, classes;
-    oct_augment augment; /* its evaluation form brings images to size */
+    oct_augment augment; /* recipe of its training, where that is recorded */
+    oct_fit fit;         /* how it wants images brought to size; resize is never 0 */
 } oct_model_file;
 
 /* OCT_ERR_IO: cannot be read; OCT_ERR_FORMAT: nothing of ours, or damaged. Fills *out, all zero on failure.
@@ -37,7 +38,7 @@ typedef struct oct_int8_build {
     oct_int8_model *model;
 } oct_int8_build;
 /* `path` NULL = only in memory; else written as HDF5, or as flat image. `info`: class names and how
- * images were brought to size. `build` may be NULL. OCT_ERR_STATE, OCT_ERR_UNSUPPORTED as oct_export_create.
+ * images are brought to size. `build` may be NULL. OCT_ERR_STATE, OCT_ERR_UNSUPPORTED as oct_export_create.
  */
 OCT_MUST_USE oct_status oct_int8_export(oct_int8_build *build, oct_graph *graph, const oct_model *model,
                                         const oct_checkpoint_info *info, const char *path, bool flat);

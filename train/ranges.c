@@ -21,6 +21,11 @@ static void print_point(const printer *p, const oct_int8_tensor *t)
         snprintf(seen, sizeof seen, "  seen %.4g .. %.4g", (double)range[OCT_RANGE_LO],
                  (double)range[OCT_RANGE_HI]);
     }
+    if (t->scale > 0) { /* any scale: profile affine */
+        snprintf(text, sizeof text, "%-36s u8  scale %-12g zero %3d%s", t->name, (double)t->scale, t->zero_point, seen);
+        if (p->line) p->line(p->user, text);
+        return;
+    }
     int bits = t->is_signed ? 7 : 8;
     snprintf(text, sizeof text, "%-36s %s  exponent %3d  clip %s%-10g%s", t->name, t->is_signed ? "s8" : "u8",
              t->exponent, t->is_signed ? "+-" : "", ldexp(1, bits - t->exponent), seen);
@@ -57,10 +62,30 @@ static void name_dead(const printer *p, const oct_int8_spec *spec, const oct_int
     p->line(p->user, text);
 }
 
+static int print_scales(const printer *p, const oct_int8_spec *spec, const oct_int8_layer *l, int dead)
+{
+    char text[512], dead_text[48] = "";
+    float lo = l->weight_scales[0], hi = lo;
+    for (int i = 1; i < l->weight_exponent_count; i++) {
+        lo = l->weight_scales[i] < lo ? l->weight_scales[i] : lo;
+        hi = l->weight_scales[i] > hi ? l->weight_scales[i] : hi;
+    }
+    if (dead)
+        snprintf(dead_text, sizeof dead_text, "  %d of %d channels are all zero", dead, oct_int8_layer_outputs(spec, l));
+    if (l->weight_exponent_count == 1)
+        snprintf(text, sizeof text, "%-36s s8  scale %-12g weights%s", l->name, (double)lo, dead_text);
+    else
+        snprintf(text, sizeof text, "%-36s s8  scales %g..%g  weights%s", l->name, (double)lo, (double)hi, dead_text);
+    if (p->line) p->line(p->user, text);
+    return dead;
+}
+
 static int print_layer(const printer *p, const oct_int8_spec *spec, const oct_int8_layer *l)
 {
     char text[512], dead_text[48] = "";
-    int lo = l->weight_exponents[0], hi = lo, dead = count_dead(spec, l);
+    int dead = count_dead(spec, l);
+    if (l->weight_scales) return print_scales(p, spec, l, dead);
+    int lo = l->weight_exponents[0], hi = lo;
     for (int i = 1; i < l->weight_exponent_count; i++) {
         lo = l->weight_exponents[i] < lo ? l->weight_exponents[i] : lo;
         hi = l->weight_exponents[i] > hi ? l->weight_exponents[i] : hi;

@@ -1,11 +1,16 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 #include "autograd/base/cpu.h"
 
+#include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
 
 #if defined(__x86_64__)
 #include <cpuid.h>
+#if defined(__linux__)
+#include <sys/syscall.h>
+#include <unistd.h>
+#endif
 #endif
 #if defined(__aarch64__) && defined(__linux__)
 #include <sys/auxv.h>
@@ -21,6 +26,7 @@ static const struct {
     {"avx512", OCT_CPU_AVX2 | OCT_CPU_AVX512},
     {"avx512vnni", OCT_CPU_AVX2 | OCT_CPU_AVX512 | OCT_CPU_AVX512VNNI},
     {"avx512bf16", OCT_CPU_AVX2 | OCT_CPU_AVX512 | OCT_CPU_AVX512VNNI | OCT_CPU_AVX512BF16},
+    {"amx", OCT_CPU_AVX2 | OCT_CPU_AVX512 | OCT_CPU_AVX512VNNI | OCT_CPU_AVX512BF16 | OCT_CPU_AMX},
     {"neon", OCT_CPU_NEON},
     {"neondot", OCT_CPU_NEON | OCT_CPU_NEONDOT},
 };
@@ -32,6 +38,19 @@ static uint64_t enabled_state_components(void)
     uint32_t lo, hi;
     __asm__ volatile("xgetbv" : "=a"(lo), "=d"(hi) : "c"(0));
     return ((uint64_t)hi << 32) | lo;
+}
+
+/* The system lets this process use the tile registers. */
+static bool tiles_are_granted(uint64_t state)
+{
+    const uint64_t tile_state = 0x60000;
+    if ((state & tile_state) != tile_state) return false;
+#if defined(__linux__)
+    enum { REQUEST_PERMISSION = 0x1023, TILE_DATA = 18 }; /* arch_prctl(2) */
+    return syscall(SYS_arch_prctl, REQUEST_PERMISSION, TILE_DATA) == 0;
+#else
+    return false;
+#endif
 }
 
 uint32_t oct_cpu_detect(void)
@@ -58,6 +77,8 @@ uint32_t oct_cpu_detect(void)
         mask |= OCT_CPU_AVX512;
         if (c7 & 1u << 11) mask |= OCT_CPU_AVX512VNNI;
         if (a71 & 1u << 5) mask |= OCT_CPU_AVX512BF16;
+        const uint32_t bf16_tile_int8 = 1u << 22 | 1u << 24 | 1u << 25;
+        if ((d7 & bf16_tile_int8) == bf16_tile_int8 && tiles_are_granted(state)) mask |= OCT_CPU_AMX;
     }
     return mask;
 }
@@ -86,7 +107,7 @@ oct_status oct_cpu_parse(uint32_t *mask, const char *level, oct_error *error)
         }
     }
     return oct_fail(error, OCT_ERR_ARGUMENT,
-                    "unknown CPU level '%s': expected c, avx2, avxvnni, avx512, avx512vnni, avx512bf16, neon or neondot",
+                    "unknown CPU level '%s': expected c, avx2, avxvnni, avx512, avx512vnni, avx512bf16, amx, neon or neondot",
                     level);
 }
 

@@ -17,15 +17,17 @@ enum {
     OCT_CPU_AVX512VNNI = 1 << 3, /* EVEX-encoded VPDPBUSD */
     OCT_CPU_AVX512BF16 = 1 << 4,
     OCT_CPU_NEON = 1 << 5,
-    OCT_CPU_NEONDOT = 1 << 6
+    OCT_CPU_NEONDOT = 1 << 6,
+    OCT_CPU_AMX = 1 << 7         /* tiles: AMX-TILE, AMX-BF16, AMX-INT8 */
 };
 
-/* Features of the machine that the operating system also lets us use. */
+/* Features of the machine that the operating system also lets us use. Linux grants the tile registers of AMX to processes that
+ * ask for them; this asks, for all threads of the process. */
 uint32_t oct_cpu_detect(void);
 
 /* Level name -> the set of features a level may use: "c" 0, "avx2", "avxvnni" (avx2 + its bit), "avx512" (avx2
- * + avx512), "avx512vnni", "avx512bf16", "neon", "neondot". Unknown names: OCT_ERR_ARGUMENT naming the known
- * ones. The mask is what the level may use, not what this machine has: AND it with oct_cpu_detect(). */
+ * + avx512), "avx512vnni", "avx512bf16", "amx" (all of avx512bf16 and tiles), "neon", "neondot". Unknown names:
+ * OCT_ERR_ARGUMENT naming the known ones. The mask is what the level may use, not what this machine has: AND it with oct_cpu_detect(). */
 OCT_MUST_USE oct_status oct_cpu_parse(uint32_t *mask, const char *level, oct_error *error);
 
 /* Mask from the environment variable OCT_CPU (all features when unset or empty) AND the machine's features.

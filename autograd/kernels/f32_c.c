@@ -10,6 +10,15 @@ static int smaller(int a, int b)
     return a < b ? a : b;
 }
 
+/* What the vector levels do to an output before they store it. `at`: its place in y. */
+static float finish_c(float v, const float *y, ptrdiff_t at, int accumulate, const oct_f32_end *end)
+{
+    if (accumulate) v = y[at] + v;
+    if (!end) return v;
+    if (end->residual) v = end->residual[at] + v;
+    return v < end->lo ? end->lo : v > end->hi ? end->hi : v;
+}
+
 /* acc[o] = sum over taps and channels for one pixel and one block of outputs. */
 static void conv_block_c(float acc[OCT_F32_BLOCK], const float *x, const float *w, const oct_f32_conv_row *p)
 {
@@ -32,10 +41,10 @@ static void conv_row_c(float *y, const float *x, const float *w, const float *bi
         for (int n = 0; n < p->pixels; n++) {
             float acc[OCT_F32_BLOCK];
             conv_block_c(acc, x + n * p->x_pixel, w, p);
-            float *to = y + n * p->y_pixel + o0;
+            ptrdiff_t at = n * p->y_pixel + o0;
             for (int o = 0; o < used; o++) {
                 float v = bias ? acc[o] + bias[o0 + o] : acc[o];
-                to[o] = p->accumulate ? to[o] + v : v;
+                y[at + o] = finish_c(v, y, at + o, p->accumulate, p->end);
             }
         }
     }
@@ -63,7 +72,6 @@ static void depthwise_row_c(float *y, const float *x, const float *w, const floa
                             const oct_f32_depthwise *p)
 {
     for (int n = 0; n < p->pixels; n++) {
-        float *to = y + n * p->y_pixel;
         for (int c = 0; c < p->channels; c++) {
             float acc = 0.0f;
             for (int r = 0; r < p->taps_h; r++) {
@@ -73,7 +81,8 @@ static void depthwise_row_c(float *y, const float *x, const float *w, const floa
                 }
             }
             if (bias) acc += bias[c];
-            to[c] = p->accumulate ? to[c] + acc : acc;
+            ptrdiff_t at = n * p->y_pixel + c;
+            y[at] = finish_c(acc, y, at, p->accumulate, p->end);
         }
     }
 }

@@ -23,10 +23,16 @@
 
 #define OCT_F32_BLOCK 16
 
+/* What happens to an output before it is stored: y = clamp(y + residual, lo, hi). */
+typedef struct oct_f32_end {
+    const float *residual; /* laid out like y; NULL = 0. May be y */
+    float lo, hi;          /* -INFINITY, INFINITY: no limit */
+} oct_f32_end;
+
 /* One output row of a convolution (or of its gradient towards the input, or of a linear layer):
  *   y[p][o] (+)= bias[o] + sum_{r<taps_h} sum_{t<taps_w} sum_{i<channels}
  *                x[p*x_pixel + r*x_row + t*x_tap + i] * w[block(o)][r][t][i][o % 16]
- * for p < pixels, o < outputs. Packed weights: w = [ceil(outputs/16)][taps_h][taps_w][channels][16], zero padded in
+ * for p < pixels, o < outputs, and with an end that y = clamp(y + residual, lo, hi). Packed weights: w = [ceil(outputs/16)][taps_h][taps_w][channels][16], zero padded in
  * the last block, 64-byte aligned. y rows are y + p*y_pixel. */
 typedef struct oct_f32_conv_row {
     int pixels, outputs;           /* >= 1 */
@@ -34,6 +40,7 @@ typedef struct oct_f32_conv_row {
     ptrdiff_t x_pixel, x_row, x_tap; /* strides of x; may be negative */
     ptrdiff_t y_pixel;             /* >= outputs */
     int accumulate;                /* 0: y = ..., 1: y += ... */
+    const oct_f32_end *end;        /* NULL = none; with one accumulate must be 0 */
 } oct_f32_conv_row;
 
 /* Gradient towards the weights of one tap row: with dilation 1 the taps of a row and their channels are contiguous
@@ -51,6 +58,7 @@ typedef struct oct_f32_depthwise {
     int taps_h, taps_w;
     ptrdiff_t x_pixel, x_row, x_tap, y_pixel;
     int accumulate;
+    const oct_f32_end *end; /* as in oct_f32_conv_row; of depthwise_row */
 } oct_f32_depthwise;
 
 /* A row of 2x2 tiles of an NHWC image for the Winograd transforms of F(2x2, 3x3) (autograd/conv_winograd.h). Tile t has
@@ -71,7 +79,7 @@ typedef struct oct_f32_kernels {
 
     /* See oct_f32_conv_row. bias may be NULL (0). Reads x only where the formula does. Error: at most
      * (taps*channels + 3) * 2^-24 * (sum|x||w| + |bias| + |y before|) per output. Summation order is fixed: r, t, i
-     * ascending per output from 0, then bias, then y. */
+     * ascending per output from 0, then bias, then y or the residual. The clamp is that of affine_clamp. */
     void (*conv_row)(float *y, const float *x, const float *w, const float *bias, const oct_f32_conv_row *p);
 
     /* dw[j][o] += sum_{a<rows} sum_{p<pixels} x[a*x_row + p*x_pixel + j] * dy[a*dy_row + p*dy_pixel + o]

@@ -46,27 +46,28 @@ T_INLINE void T_NAME(tile_fma)(const int columns, T_VEC *acc, T_VEC x, const T_V
     if (columns > 3) acc[3] = T_FMA(x, w[3], acc[3]);
 }
 
-/* y (+)= v + bias for up to T_V outputs. */
-T_INLINE void T_NAME(conv_store)(float *y, T_VEC v, const float *bias, int left, int accumulate)
+/* y = clamp(v + bias + other, limits) for up to T_V outputs; bias, other (y itself, or a residual) and limits may be NULL. */
+T_INLINE void T_NAME(conv_store)(float *y, T_VEC v, const float *bias, const float *other, const oct_f32_end *limits,
+                                 int left)
 {
-    if (left >= T_V) {
-        if (bias) v = T_ADD(v, T_LOAD(bias));
-        if (accumulate) v = T_ADD(T_LOAD(y), v);
+    if (bias) v = T_ADD(v, left >= T_V ? T_LOAD(bias) : T_LOAD_N(bias, left));
+    if (other) v = T_ADD(left >= T_V ? T_LOAD(other) : T_LOAD_N(other, left), v);
+    if (limits) v = T_CLAMP(v, T_SET1(limits->lo), T_SET1(limits->hi));
+    if (left >= T_V)
         T_STORE(y, v);
-    } else {
-        if (bias) v = T_ADD(v, T_LOAD_N(bias, left));
-        if (accumulate) v = T_ADD(T_LOAD_N(y, left), v);
+    else
         T_STORE_N(y, v, left);
-    }
 }
 
 /* The end of a tile that cannot simply be stored: `outputs` of each row, from a copy of the registers. */
 T_TARGET static void T_NAME(tile_finish)(float *y, ptrdiff_t y_step, const T_VEC (*acc)[4], int length,
-                                         const float *bias, int outputs, int accumulate)
+                                         const float *bias, int outputs, const float *other, const oct_f32_end *limits)
 {
     for (int q = 0; q < length; q++, y += y_step) {
         for (int o = 0; o < outputs; o += T_V)
-            T_NAME(conv_store)(y + o, acc[q][o / T_V], bias ? bias + o : bias, outputs - o, accumulate);
+            T_NAME(conv_store)(y + o, acc[q][o / T_V], bias ? bias + o : bias, other ? other + o : other, limits,
+                               outputs - o);
+        if (other) other += y_step;
     }
 }
 
@@ -93,9 +94,37 @@ T_INLINE void T_NAME(conv_weights)(const int columns, T_VEC *v, const float *w, 
     if (columns > 3) v[3] = T_LOAD(w + 3 / T_COLUMNS * block_size + 3 % T_COLUMNS * T_V);
 }
 
+T_INLINE void T_NAME(bias_load)(const int columns, T_VEC *v, const float *bias)
+{
+    v[0] = T_LOAD(bias);
+    if (columns > 1) v[1] = T_LOAD(bias + T_V);
+    if (columns > 2) v[2] = T_LOAD(bias + 2 * T_V);
+    if (columns > 3) v[3] = T_LOAD(bias + 3 * T_V);
+}
+
+T_INLINE void T_NAME(tile_add)(const int columns, T_VEC *acc, const T_VEC *v)
+{
+    acc[0] = T_ADD(acc[0], v[0]);
+    if (columns > 1) acc[1] = T_ADD(acc[1], v[1]);
+    if (columns > 2) acc[2] = T_ADD(acc[2], v[2]);
+    if (columns > 3) acc[3] = T_ADD(acc[3], v[3]);
+}
+
+T_INLINE void T_NAME(tile_clamp)(const int columns, T_VEC *acc, T_VEC lo, T_VEC hi)
+{
+    acc[0] = T_CLAMP(acc[0], lo, hi);
+    if (columns > 1) acc[1] = T_CLAMP(acc[1], lo, hi);
+    if (columns > 2) acc[2] = T_CLAMP(acc[2], lo, hi);
+    if (columns > 3) acc[3] = T_CLAMP(acc[3], lo, hi);
+}
+
+/* What conv_store adds at p's first output: y itself, the residual there, or nothing. */
+#define T_OTHER(y, p) ((p)->accumulate ? (y) : (p)->end ? (p)->end->residual : NULL)
+
 /* One register tile. left: outputs from y on. block_size: elements of one packed block. */
 T_INLINE void T_NAME(conv_tile)(const int pixels, const int columns, float *y, const float *x, const float *w,
-                                const float *bias, const oct_f32_conv_row *p, size_t block_size, int left)
+                                const float *bias, const float *other, const oct_f32_conv_row *p, size_t block_size,
+                                int left)
 {
     T_VEC acc[16][4], v[4];
     const ptrdiff_t step = p->x_pixel;
@@ -121,12 +150,26 @@ T_INLINE void T_NAME(conv_tile)(const int pixels, const int columns, float *y, c
             }
         }
     }
-    if (left < columns * T_V || bias || p->accumulate) {
+    if (left < columns * T_V || other) {
         T_VEC copy[16][4];
         T_NAME(tile_copy)(pixels, columns, copy, acc);
-        T_NAME(tile_finish)(y, p->y_pixel, copy, pixels, bias, left < columns * T_V ? left : columns * T_V,
-                            p->accumulate);
+        T_NAME(tile_finish)(y, p->y_pixel, copy, pixels, bias, left < columns * T_V ? left : columns * T_V, other,
+                            p->end);
         return;
+    }
+    if (bias) {
+        T_NAME(bias_load)(columns, v, bias);
+#define BIAS(q) \
+    if ((q) < pixels) T_NAME(tile_add)(columns, acc[q], v);
+        T_EACH_16(BIAS)
+#undef BIAS
+    }
+    if (p->end) {
+        const T_VEC lo = T_SET1(p->end->lo), hi = T_SET1(p->end->hi);
+#define CLAMP(q) \
+    if ((q) < pixels) T_NAME(tile_clamp)(columns, acc[q], lo, hi);
+        T_EACH_16(CLAMP)
+#undef CLAMP
     }
 #define FINISH(q)                                         \
     if ((q) < pixels) {                                   \
@@ -150,21 +193,23 @@ T_INLINE int T_NAME(tile_length)(int count, const int most)
 
 /* One row at a group of `blocks` output blocks; the row is cut into tiles of nearly equal length. */
 T_INLINE void T_NAME(conv_group)(const int blocks, float *y, const float *x, const float *w,
-                                 const float *bias, const oct_f32_conv_row *p, size_t block_size, int left)
+                                 const float *bias, const float *other, const oct_f32_conv_row *p, size_t block_size,
+                                 int left)
 {
     int length = T_NAME(tile_length)(p->pixels, T_PIXELS(blocks));
     for (int todo = p->pixels; todo > 0;) {
         int pixels = todo < length ? todo : length;
         switch (pixels) {
-#define TILE(q)                                                                                 \
-    case (q) + 1:                                                                               \
-        if ((q) < T_PIXELS(blocks))                                                             \
-            T_NAME(conv_tile)((q) + 1, blocks * T_COLUMNS, y, x, w, bias, p, block_size, left); \
+#define TILE(q)                                                                                        \
+    case (q) + 1:                                                                                      \
+        if ((q) < T_PIXELS(blocks))                                                                    \
+            T_NAME(conv_tile)((q) + 1, blocks * T_COLUMNS, y, x, w, bias, other, p, block_size, left); \
         break;
             T_EACH_16(TILE)
 #undef TILE
         }
         y += pixels * p->y_pixel;
+        if (other) other += pixels * p->y_pixel;
         x += pixels * p->x_pixel;
         todo -= pixels;
     }
@@ -197,22 +242,24 @@ T_TARGET static void T_NAME(conv_row)(float *y, const float *x, const float *w, 
         }
     }
     int blocks = (p.outputs + OCT_F32_BLOCK - 1) / OCT_F32_BLOCK;
+    const float *other = T_OTHER(y, &p);
     for (int o = 0; o < p.outputs;) {
         int group = T_NAME(group_blocks)(blocks, p.pixels);
         int left = p.outputs - o;
         switch (group) {
 #if T_BLOCKS_MAX >= 4
-        case 4: T_NAME(conv_group)(4, y, x, w, bias, &p, block_size, left); break;
-        case 3: T_NAME(conv_group)(3, y, x, w, bias, &p, block_size, left); break;
+        case 4: T_NAME(conv_group)(4, y, x, w, bias, other, &p, block_size, left); break;
+        case 3: T_NAME(conv_group)(3, y, x, w, bias, other, &p, block_size, left); break;
 #endif
-        case 2: T_NAME(conv_group)(2, y, x, w, bias, &p, block_size, left); break;
-        default: T_NAME(conv_group)(1, y, x, w, bias, &p, block_size, left); break;
+        case 2: T_NAME(conv_group)(2, y, x, w, bias, other, &p, block_size, left); break;
+        default: T_NAME(conv_group)(1, y, x, w, bias, other, &p, block_size, left); break;
         }
         blocks -= group;
         o += group * OCT_F32_BLOCK;
         y += group * OCT_F32_BLOCK;
         w += (size_t)group * block_size;
         if (bias) bias += group * OCT_F32_BLOCK;
+        if (other) other += group * OCT_F32_BLOCK;
     }
 }
 
@@ -248,7 +295,7 @@ T_INLINE void T_NAME(dw_tile)(const int length, const int columns, float *dw, co
     }
     T_VEC copy[16][4];
     T_NAME(tile_copy)(length, columns, copy, acc);
-    T_NAME(tile_finish)(dw, (ptrdiff_t)dw_stride, copy, length, NULL, used ? used : columns * T_V, 1);
+    T_NAME(tile_finish)(dw, (ptrdiff_t)dw_stride, copy, length, NULL, used ? used : columns * T_V, dw, NULL);
 }
 
 T_INLINE void T_NAME(dw_group)(const int blocks, float *dw, const float *x, const float *dy,
@@ -324,8 +371,8 @@ T_INLINE void T_NAME(store_some)(float *p, T_VEC v, int n)
     else T_STORE_N(p, v, n);
 }
 
-T_INLINE void T_NAME(depthwise_tile)(const int pixels, float *y, const float *x, const float *w,
-                                     const float *bias, const oct_f32_depthwise *p, int n)
+T_INLINE void T_NAME(depthwise_tile)(const int pixels, float *y, const float *x, const float *w, const float *bias,
+                                     const float *other, const oct_f32_depthwise *p, int n)
 {
     T_VEC acc[8];
     const ptrdiff_t step = p->x_pixel;
@@ -344,35 +391,40 @@ T_INLINE void T_NAME(depthwise_tile)(const int pixels, float *y, const float *x,
         }
     }
 #define FINISH(q) \
-    if ((q) < pixels) T_NAME(conv_store)(y + (q)*p->y_pixel, acc[q], bias, n, p->accumulate);
+    if ((q) < pixels) \
+        T_NAME(conv_store)(y + (q)*p->y_pixel, acc[q], bias, other ? other + (q)*p->y_pixel : other, p->end, n);
     T_EACH_8(FINISH)
 #undef FINISH
 }
 
-T_INLINE void T_NAME(depthwise_channels)(const int pixels, float *y, const float *x, const float *w,
-                                         const float *bias, const oct_f32_depthwise *p)
+T_INLINE void T_NAME(depthwise_channels)(const int pixels, float *y, const float *x, const float *w, const float *bias,
+                                         const float *other, const oct_f32_depthwise *p)
 {
-    int c = 0;
-    for (; c + T_V <= p->channels; c += T_V)
-        T_NAME(depthwise_tile)(pixels, y + c, x + c, w + c, bias ? bias + c : bias, p, T_V);
-    if (c < p->channels)
-        T_NAME(depthwise_tile)(pixels, y + c, x + c, w + c, bias ? bias + c : bias, p, p->channels - c);
+    for (int c = 0, n; c < p->channels; c += n) {
+        n = p->channels - c < T_V ? p->channels - c : T_V;
+        if (n == T_V)
+            T_NAME(depthwise_tile)(pixels, y + c, x + c, w + c, bias ? bias + c : bias, other ? other + c : other, p, T_V);
+        else
+            T_NAME(depthwise_tile)(pixels, y + c, x + c, w + c, bias ? bias + c : bias, other ? other + c : other, p, n);
+    }
 }
 
 T_TARGET static void T_NAME(depthwise_row)(float *y, const float *x, const float *w, const float *bias,
                                            const oct_f32_depthwise *p)
 {
     int length = T_NAME(tile_length)(p->pixels, 8);
+    const float *other = T_OTHER(y, p);
     for (int todo = p->pixels; todo > 0;) {
         int pixels = todo < length ? todo : length;
         switch (pixels) {
 #define TILE(q) \
-    case (q) + 1: T_NAME(depthwise_channels)((q) + 1, y, x, w, bias, p); break;
+    case (q) + 1: T_NAME(depthwise_channels)((q) + 1, y, x, w, bias, other, p); break;
             T_EACH_8(TILE)
 #undef TILE
         }
         y += pixels * p->y_pixel;
         x += pixels * p->x_pixel;
+        if (other) other += pixels * p->y_pixel;
         todo -= pixels;
     }
 }
@@ -395,7 +447,10 @@ T_INLINE void T_NAME(depthwise_dw_tile)(const int taps, float *dw, const float *
 #undef STEP
     }
 #define FINISH(q) \
-    if ((q) < taps) T_NAME(conv_store)(dw + (size_t)(q) * (size_t)p->channels + c, acc[q], NULL, n, 1);
+    if ((q) < taps) { \
+        float *to = dw + (size_t)(q) * (size_t)p->channels + c; \
+        T_NAME(conv_store)(to, acc[q], NULL, to, NULL, n); \
+    }
     T_EACH_8(FINISH)
 #undef FINISH
 }

@@ -8,7 +8,7 @@
 #include "autograd/base/memory.h"
 
 struct oct_tensors {
-    oct_tensor **items;
+    oct_named_tensor **items;
     int count, room;
     int *slots;     /* open addressing, -1 = free; room of twice the items at least */
     int slot_count; /* a power of two */
@@ -51,11 +51,20 @@ static int *find_slot(const oct_tensors *tensors, const char *name)
     }
 }
 
+/* Names reach terminals and logs. */
+static bool is_printable(const char *name)
+{
+    for (; *name; name++)
+        if ((uint8_t)*name < ' ' || *name == 127) return false;
+    return true;
+}
+
 static bool grow(oct_tensors *tensors)
 {
     if (tensors->count < tensors->room) return true;
     int room = tensors->room ? 2 * tensors->room : 64;
-    oct_tensor **items = oct_realloc(tensors->items, (size_t)tensors->count * sizeof *items, (size_t)room, sizeof *items);
+    size_t used = (size_t)tensors->count * sizeof *tensors->items;
+    oct_named_tensor **items = oct_realloc(tensors->items, used, (size_t)room, sizeof *items);
     if (!items) return false;
     tensors->items = items;
     int *slots = oct_alloc((size_t)room * 2, sizeof *slots);
@@ -73,7 +82,8 @@ static oct_status check_shape(size_t *count, const char *name, int rank, const i
                               oct_error *error)
 {
     if (rank < 0 || rank > OCT_TENSOR_MAX_RANK)
-        return oct_fail(error, OCT_ERR_FORMAT, "tensor \"%s\": rank %d, at most %d expected", name, rank, OCT_TENSOR_MAX_RANK);
+        return oct_fail(error, OCT_ERR_FORMAT, "tensor \"%s\": rank %d, at most %d expected", name, rank,
+                        OCT_TENSOR_MAX_RANK);
     size_t n = 1;
     for (int i = 0; i < rank; i++)
         if (dims[i] < 0 || !oct_size_mul(&n, n, (size_t)dims[i]))
@@ -85,18 +95,20 @@ static oct_status check_shape(size_t *count, const char *name, int rank, const i
     return OCT_OK;
 }
 
-oct_status oct_tensors_add(oct_tensors *tensors, oct_tensor **out, const char *name, int rank, const int64_t *dims,
-                           uint64_t max_elements, oct_error *error)
+oct_status oct_tensors_add(oct_tensors *tensors, oct_named_tensor **out, const char *name, int rank,
+                           const int64_t *dims, uint64_t max_elements, oct_error *error)
 {
     *out = NULL;
     size_t length = strlen(name), count = 0;
     if (length == 0 || length > OCT_TENSOR_MAX_NAME)
-        return oct_fail(error, OCT_ERR_FORMAT, "a tensor's name has %zu bytes, 1..%d expected", length, OCT_TENSOR_MAX_NAME);
+        return oct_fail(error, OCT_ERR_FORMAT, "a tensor's name has %zu bytes, 1..%d expected", length,
+                        OCT_TENSOR_MAX_NAME);
+    if (!is_printable(name)) return oct_fail(error, OCT_ERR_FORMAT, "a tensor's name holds control characters");
     if (oct_tensors_find(tensors, name)) return oct_fail(error, OCT_ERR_FORMAT, "tensor \"%s\" is there twice", name);
     if (tensors->count == OCT_TENSORS_MAX_COUNT)
         return oct_fail(error, OCT_ERR_FORMAT, "more than %d tensors", OCT_TENSORS_MAX_COUNT);
     OCT_TRY(check_shape(&count, name, rank, dims, max_elements, error));
-    oct_tensor *tensor = grow(tensors) ? oct_calloc(1, sizeof *tensor) : NULL;
+    oct_named_tensor *tensor = grow(tensors) ? oct_calloc(1, sizeof *tensor) : NULL;
     if (!tensor) return oct_fail(error, OCT_ERR_MEMORY, "tensor \"%s\" does not fit into memory", name);
     tensor->name = oct_strdup(name);
     tensor->data = oct_calloc(count, sizeof *tensor->data);
@@ -120,12 +132,12 @@ int oct_tensors_count(const oct_tensors *tensors)
     return tensors->count;
 }
 
-const oct_tensor *oct_tensors_at(const oct_tensors *tensors, int index)
+const oct_named_tensor *oct_tensors_at(const oct_tensors *tensors, int index)
 {
     return index >= 0 && index < tensors->count ? tensors->items[index] : NULL;
 }
 
-const oct_tensor *oct_tensors_find(const oct_tensors *tensors, const char *name)
+const oct_named_tensor *oct_tensors_find(const oct_tensors *tensors, const char *name)
 {
     if (!tensors->slot_count) return NULL;
     int slot = *find_slot(tensors, name);

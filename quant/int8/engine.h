@@ -6,6 +6,7 @@
  *   plan.c      how each step is cut, its scratch, tensor lifetimes -> offsets
  *   run.c       states, the walk over steps, observing
  *   run_conv.c  conv, depthwise, linear        run_ops.c, run_shape.c  everything else
+ *   step_affine.c   what profile affine does differently in a step
  *
  * One step computes rows [begin, end) of one image's output: steps know nothing of batches or threads, which is why
  * results cannot depend on them.
@@ -14,6 +15,7 @@
 #define OCT_INT8_ENGINE_H
 
 #include "autograd/base/memory.h"
+#include "quant/int8/affine.h"
 #include "quant/int8/kernels/i8_kernels.h"
 #include "quant/int8/spec.h"
 
@@ -33,15 +35,29 @@ typedef struct oct_int8_cut {
     size_t acc_bytes;   /* scratch: accumulators */
 } oct_int8_cut;
 
+/* Profile affine: what turns the numbers of a step into codes. Arrays of a step with weights have one per output channel,
+ * `multiplier` laid out like start where the kernels write codes. */
+typedef struct oct_int8_step_affine {
+    bool on;
+    oct_int8_rounding rounding;
+    const float *multiplier;           /* rounding float */
+    const oct_affine_factor *factor;   /* single, double */
+    oct_affine_factor one;             /* mul */
+    oct_affine_add add;
+    const int32_t *terms;              /* add in single, double: [2][256] operands in fixed point */
+    const uint8_t *table;              /* concat, rescale: [inputs][256] codes */
+} oct_int8_step_affine;
+
 typedef struct oct_int8_step {
     oct_int8_layer layer;         /* bias and weights are NULL here: they live in the packed form */
     const oct_int8_tensor *in[OCT_INT8_MAX_INPUTS], *out;
     const void *packed;           /* packed weights, group after group */
     size_t packed_group_bytes, packed_block_bytes; /* of one group, of OCT_I8_BLOCK outputs within it (dense) */
     const int32_t *start;         /* bias + correction (+ rounding), each group rounded up to OCT_I8_BLOCK outputs */
-    const int8_t *shift;          /* per output channel; NULL for scores and when the kernels write codes */
-    const int32_t *code_shift;    /* laid out like start: the kernels write codes themselves; else NULL */
-    const uint8_t *zeros;         /* depthwise on codes: an input row of code 0 */
+    const int8_t *shift;          /* po2, sums become codes behind the kernel: per output channel; else NULL */
+    const int32_t *code_shift;    /* po2, the kernels write codes: laid out like start; else NULL */
+    oct_int8_step_affine affine;  /* profile affine */
+    const uint8_t *zeros;         /* depthwise on codes: an input row whose value is 0 */
     bool writes_codes;            /* every shift suits the kernels that write codes */
     bool depthwise_codes;         /* depthwise on codes: nothing is padded */
     int group_inputs, group_outputs, group_operands; /* channels of one group; operands are the padded channels */
@@ -63,6 +79,7 @@ struct oct_int8_model {
     oct_int8_step *steps;
     int step_count;
     int code_input;
+    double *score_scale;          /* per channel of an output of scores: real value of one unit */
     bool fused_lookup;            /* step 0 is a table that step 1 reads through */
     int *root;                    /* tensor whose memory this tensor is (itself, or through flattens) */
     size_t *offset;               /* of roots that live in the arena of one image */
@@ -102,6 +119,20 @@ void oct_int8_step_conv(const oct_int8_step *step, const oct_i8_kernels *kernels
  * With `lookup` (NULL: none) `in` holds pixels that are read through its table; conv with one group, not in place. */
 void oct_int8_step_conv_part(const oct_int8_step *step, const oct_i8_kernels *kernels, void *out, const uint8_t *in,
                              const oct_int8_layer *lookup, uint8_t *scratch, oct_int8_part part);
+/* Rows of the steps that know grids (add, mul, concat, rescale) and one pixel of an average pool, in profile affine. */
+void oct_int8_affine_rows(const oct_int8_step *step, const oct_i8_kernels *kernels, uint8_t *out,
+                          const uint8_t *const in[], size_t first_pixel, size_t pixels);
+void oct_int8_affine_average(const oct_int8_step *step, uint8_t *out, const int32_t *sum, int32_t taps, int channels);
+/* Sums of a step with weights to codes, [pixels][channels] each. */
+void oct_int8_affine_requantize(const oct_int8_step *step, const oct_i8_kernels *kernels, uint8_t *codes,
+                                const int32_t *acc, size_t pixels);
+/* Whether the kernels can write the codes of a step with weights; its in, out, layer are set. scales as in the next. */
+bool oct_int8_affine_writes_codes(const oct_int8_step *step, oct_int8_rounding rounding, const float *scales, int count);
+/* Fills step->affine of a planned step whose tensors have their scales and zero points. `scales`: of the weights, 1 or one per
+ * output channel (NULL without weights). `memory`: oct_int8_affine_bytes, 64-byte aligned; the step keeps pointing there. */
+size_t oct_int8_affine_bytes(const oct_int8_step *step);
+void oct_int8_affine_prepare(oct_int8_step *step, oct_int8_rounding rounding, const float *scales, int count,
+                             void *memory);
 void oct_int8_step_other(const oct_int8_step *step, const oct_i8_kernels *kernels, uint8_t *out,
                          const uint8_t *const in[], uint8_t *scratch, int begin, int end);
 /* pad, resizes, softmax, argmax (whose out are int32). */

@@ -55,6 +55,14 @@ static int get_i32(const uint8_t *p)
     return bits <= INT32_MAX ? (int)bits : (int)((int64_t)bits - (INT64_C(1) << 32));
 }
 
+static float get_f32(const uint8_t *p)
+{
+    uint32_t bits = oct_load_le32(p);
+    float value;
+    memcpy(&value, &bits, sizeof value);
+    return value;
+}
+
 /* A count or index: 0..limit. */
 static oct_status get_count(reader *r, int *value, size_t at, uint32_t limit, const char *what)
 {
@@ -114,7 +122,6 @@ static oct_status read_envelope(reader *r)
         return oct_fail(r->error, OCT_ERR_FORMAT, "int8 image: checksum %016llx, the header says %016llx: damaged",
                         (unsigned long long)found, (unsigned long long)stored);
     OCT_TRY(check_zero(r, H_ZERO1, 4));
-    OCT_TRY(check_zero(r, H_ZERO2, 4));
     return check_zero(r, H_ZERO3, HEADER_BYTES - H_ZERO3);
 }
 
@@ -142,7 +149,7 @@ static oct_status read_sections(reader *r, const size_t expected[SECTION_COUNT])
     return OCT_OK;
 }
 
-static oct_status read_tensor(reader *r, oct_int8_tensor *t, size_t at)
+static oct_status read_tensor(reader *r, oct_int8_tensor *t, bool affine, size_t at)
 {
     int kind = 0;
     OCT_TRY(get_string(r, &t->name, at + T_NAME));
@@ -153,6 +160,9 @@ static oct_status read_tensor(reader *r, oct_int8_tensor *t, size_t at)
     t->width = get_i32(r->bytes + at + T_SHAPE + 4);
     t->channels = get_i32(r->bytes + at + T_SHAPE + 8);
     t->exponent = get_i32(r->bytes + at + T_EXPONENT);
+    if (!affine) OCT_TRY(check_zero(r, at + T_SCALE, T_ZERO2 - T_SCALE));
+    t->scale = get_f32(r->bytes + at + T_SCALE);
+    OCT_TRY(get_count(r, &t->zero_point, at + T_ZERO_POINT, 255, "zero point"));
     OCT_TRY(check_zero(r, at + T_ZERO1, 4));
     return check_zero(r, at + T_ZERO2, TENSOR_BYTES - T_ZERO2);
 }
@@ -192,19 +202,30 @@ static oct_status read_tensor_arrays(reader *r, oct_int8_tensor *t, size_t at)
     return OCT_OK;
 }
 
+static oct_status read_scales(reader *r, oct_arena *arena, oct_int8_layer *l, const uint8_t *array, size_t count)
+{
+    float *scales = oct_arena_alloc(arena, count, sizeof *scales);
+    if (!scales) return oct_fail(r->error, OCT_ERR_MEMORY, "out of memory: weight scales of layer '%s'", l->name);
+    for (size_t i = 0; i < count; i++) scales[i] = get_f32(array + 4 * i);
+    l->weight_scales = scales;
+    return OCT_OK;
+}
+
 static oct_status read_layer_arrays(reader *r, oct_arena *arena, const oct_int8_spec *spec, oct_int8_layer *l,
                                     size_t at)
 {
-    bool weights = oct_int8_op_has_weights(l->op);
+    bool weights = oct_int8_op_has_weights(l->op), affine = oct_int8_spec_is_affine(spec);
     size_t outputs = weights ? (size_t)oct_int8_layer_outputs(spec, l) : 0;
+    size_t scales = weights ? (size_t)l->weight_exponent_count : 0;
     const size_t bytes[ARRAY_COUNT] = {256 * (size_t)l->table_rows, oct_int8_weight_count(spec, l),
-                                       weights ? (size_t)l->weight_exponent_count : 0, 4 * outputs};
+                                       affine ? 4 * scales : scales, 4 * outputs};
     const uint8_t *array[ARRAY_COUNT];
     for (int i = 0; i < ARRAY_COUNT; i++) OCT_TRY(get_array(r, &array[i], at + L_ARRAYS + 16 * (size_t)i, bytes[i]));
     l->table = array[ARRAY_TABLE];
     l->weights = (const int8_t *)array[ARRAY_WEIGHTS];
-    l->weight_exponents = (const int8_t *)array[ARRAY_EXPONENTS];
+    if (!affine) l->weight_exponents = (const int8_t *)array[ARRAY_EXPONENTS];
     if (!weights) return OCT_OK;
+    if (affine) OCT_TRY(read_scales(r, arena, l, array[ARRAY_EXPONENTS], scales));
     int32_t *bias = oct_arena_alloc(arena, outputs, sizeof *bias);
     if (!bias) return oct_fail(r->error, OCT_ERR_MEMORY, "out of memory: biases of layer '%s'", l->name);
     for (size_t o = 0; o < outputs; o++) bias[o] = get_i32(array[ARRAY_BIAS] + 4 * o);
@@ -219,16 +240,22 @@ static oct_status read_information(reader *r, oct_arena *arena, oct_int8_spec *s
     if (!names || !floats) return oct_fail(r->error, OCT_ERR_MEMORY, "out of memory: class names");
     for (int i = 0; i < spec->class_count; i++)
         OCT_TRY(get_string(r, &names[i], r->at[SECTION_CLASSES] + 4 * (size_t)i));
-    for (int i = 0; i < 2 * means; i++) {
-        uint32_t bits = oct_load_le32(r->bytes + r->at[SECTION_PREPROCESSING] + 4 * (size_t)i);
-        memcpy(&floats[i], &bits, sizeof bits);
-    }
+    for (int i = 0; i < 2 * means; i++) floats[i] = get_f32(r->bytes + r->at[SECTION_PREPROCESSING] + 4 * (size_t)i);
     if (spec->class_count) spec->class_names = names;
     if (means) {
         spec->mean = floats;
         spec->scale = floats + means;
     }
     return OCT_OK;
+}
+
+static oct_status read_rounding(reader *r, oct_int8_spec *spec)
+{
+    const char *name = NULL;
+    if (!oct_int8_spec_is_affine(spec)) return check_zero(r, H_ROUNDING, 4);
+    OCT_TRY(get_string(r, &name, H_ROUNDING));
+    if (oct_int8_rounding_from_name(&spec->rounding, name)) return OCT_OK;
+    return oct_fail(r->error, OCT_ERR_UNSUPPORTED, "int8 image: unknown rounding '%.32s'", name);
 }
 
 static oct_status read_counts(reader *r, oct_int8_spec *spec, int *means)
@@ -239,6 +266,7 @@ static oct_status read_counts(reader *r, oct_int8_spec *spec, int *means)
     OCT_TRY(get_count(r, &spec->input, H_INPUT, OCT_INT8_MAX_TENSORS - 1, "input tensor"));
     OCT_TRY(get_count(r, &spec->output, H_OUTPUT, OCT_INT8_MAX_TENSORS - 1, "output tensor"));
     OCT_TRY(get_count(r, &spec->resize, H_RESIZE, OCT_INT8_MAX_SIDE, "resize"));
+    OCT_TRY(get_count(r, &spec->interpolation, H_INTERPOLATION, 1, "interpolation"));
     OCT_TRY(get_count(r, means, H_MEANS, OCT_INT8_MAX_CHANNELS, "number of means"));
     spec->source_digest = oct_load_le64(r->bytes + H_SOURCE);
     const size_t expected[SECTION_COUNT] = {TENSOR_BYTES * (size_t)spec->tensor_count,
@@ -249,6 +277,7 @@ static oct_status read_counts(reader *r, oct_int8_spec *spec, int *means)
                                             SIZE_MAX};
     OCT_TRY(read_sections(r, expected));
     OCT_TRY(get_string(r, &spec->profile, H_PROFILE));
+    OCT_TRY(read_rounding(r, spec));
     return get_string(r, &spec->tool, H_TOOL);
 }
 
@@ -259,7 +288,7 @@ static oct_status read_records(reader *r, oct_arena *arena, oct_int8_spec *spec)
     if (!tensors || !layers) return oct_fail(r->error, OCT_ERR_MEMORY, "out of memory: int8 model");
     size_t tensors_at = r->at[SECTION_TENSORS], layers_at = r->at[SECTION_LAYERS];
     for (int i = 0; i < spec->tensor_count; i++)
-        OCT_TRY(read_tensor(r, &tensors[i], tensors_at + TENSOR_BYTES * (size_t)i));
+        OCT_TRY(read_tensor(r, &tensors[i], oct_int8_spec_is_affine(spec), tensors_at + TENSOR_BYTES * (size_t)i));
     for (int i = 0; i < spec->layer_count; i++)
         OCT_TRY(read_layer(r, &layers[i], layers_at + LAYER_BYTES * (size_t)i));
     spec->tensors = tensors;

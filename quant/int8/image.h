@@ -12,25 +12,25 @@
  *    16  u64    bytes of the whole image
  *    24  u64    checksum: oct_digest (FNV-1a 64) of bytes 32 .. end
  *    32  u64    digest of the source parameters
- *    40  str    profile ("po2")
+ *    40  str    profile ("po2", "affine")
  *    44  str    tool that wrote it
  *    48  u32    tensors     52  u32 layers     56  u32 class names (0 or one per output channel)
  *    60  u32    input tensor                   64  u32 output tensor
  *    68  u32    resize                         72  u32 channels with mean and scale (0 or the input's)
- *    76  u32    0
+ *    76  str    affine: rounding ("float", "single", "double"); po2: u32 0
  *    80  u64 offset, u64 bytes of each section, in the order they lie in the file:
  *               tensors, layers, class names, preprocessing, strings, arrays
- *   176  u8[16] 0
+ *   176  u32    interpolation (0 bilinear, 1 bicubic)  180 u8[12] 0
  *   tensors: 64 bytes each
  *     0  str name   4  u32 kind (0 pixels, 1 codes, 2 scores)   8 i32 height  12 i32 width  16 i32 channels
  *    20  u32 signed 24 i32 exponent  28 u32 0   32 u64 offset, 40 u64 bytes of s8 exponents per channel (scores)
- *    48  u8[16] 0
+ *    48  f32 scale, 52 u32 zero point (codes of profile affine, else 0)      56  u8[8] 0
  *   layers: 256 bytes each
  *     0  str name   4  str operator  8 u32 inputs  12 u32 output  16 u32[8] input tensors (0 where unused)
  *    48  i32 kernel h, w  56 stride h, w  64 dilation h, w  72 padding top, left, bottom, right  88 groups
  *    92  i32 lowest, 96 highest output code  100 u32 table rows  104 u32 weight exponents  108 i32 option
  *   112  u64 offset, u64 bytes of each array, in the order they lie in the file (0, 0 where there is none):
- *          table u8 [rows][256] | weights s8 | weight exponents s8 | bias i32
+ *          table u8 [rows][256] | weights s8 | weight exponents s8 (affine: weight scales f32) | bias i32
  *   176  u8[80] 0
  *   class names: str each      preprocessing: f32 mean[channels], f32 scale[channels]
  *   strings: NUL-terminated, the section ends with a NUL

@@ -26,9 +26,10 @@ enum {
     H_OUTPUT = 64,
     H_RESIZE = 68,
     H_MEANS = 72,
-    H_ZERO2 = 76,
+    H_ROUNDING = 76,
     H_SECTIONS = 80,
-    H_ZERO3 = 176
+    H_INTERPOLATION = 176,
+    H_ZERO3 = 180
 };
 
 typedef enum image_section {
@@ -50,7 +51,9 @@ enum {
     T_EXPONENT = 24,
     T_ZERO1 = 28,
     T_EXPONENTS = 32,
-    T_ZERO2 = 48
+    T_SCALE = 48,
+    T_ZERO_POINT = 52,
+    T_ZERO2 = 56
 };
 
 /* Layer record. */

@@ -44,8 +44,15 @@ static void put_i32(uint8_t *to, int value)
     oct_store_le32(to, (uint32_t)value);
 }
 
+static void put_f32(uint8_t *to, float value)
+{
+    uint32_t bits;
+    memcpy(&bits, &value, sizeof bits);
+    oct_store_le32(to, bits);
+}
+
 /* Records are filled into `scratch` when only measuring, so that both passes run the same code. */
-static void put_tensor(writer *w, const oct_int8_tensor *t, uint8_t *record)
+static void put_tensor(writer *w, const oct_int8_tensor *t, bool affine, uint8_t *record)
 {
     oct_store_le32(record + T_NAME, put_string(w, t->name));
     put_i32(record + T_KIND, (int)t->kind);
@@ -54,6 +61,8 @@ static void put_tensor(writer *w, const oct_int8_tensor *t, uint8_t *record)
     put_i32(record + T_SHAPE + 8, t->channels);
     put_i32(record + T_SIGNED, t->is_signed);
     put_i32(record + T_EXPONENT, t->exponent);
+    if (affine) put_f32(record + T_SCALE, t->scale);
+    put_i32(record + T_ZERO_POINT, t->zero_point);
     put_bytes(w, record + T_EXPONENTS, t->exponents, (size_t)t->channels);
 }
 
@@ -78,7 +87,10 @@ static void put_layer(writer *w, const oct_int8_spec *spec, const oct_int8_layer
     if (!oct_int8_op_has_weights(l->op)) return;
     int outputs = oct_int8_layer_outputs(spec, l);
     put_bytes(w, arrays + 16 * ARRAY_WEIGHTS, l->weights, oct_int8_weight_count(spec, l));
+    size_t scales = l->weight_scales ? (size_t)l->weight_exponent_count : 0;
     put_bytes(w, arrays + 16 * ARRAY_EXPONENTS, l->weight_exponents, (size_t)l->weight_exponent_count);
+    uint8_t *scale = put_array(w, arrays + 16 * ARRAY_EXPONENTS, 4 * scales);
+    for (size_t o = 0; scale && o < scales; o++) put_f32(scale + 4 * o, l->weight_scales[o]);
     uint8_t *bias = put_array(w, arrays + 16 * ARRAY_BIAS, 4 * (size_t)outputs);
     for (int o = 0; bias && o < outputs; o++) put_i32(bias + 4 * (size_t)o, l->bias[o]);
 }
@@ -94,10 +106,7 @@ static void put_information(writer *w, const oct_int8_spec *spec)
     }
     w->used[SECTION_CLASSES] = 4 * (size_t)spec->class_count;
     for (int i = 0; floats && i < 2 * means; i++) {
-        float value = i < means ? spec->mean[i] : spec->scale[i - means];
-        uint32_t bits;
-        memcpy(&bits, &value, sizeof bits);
-        oct_store_le32(floats + 4 * (size_t)i, bits);
+        put_f32(floats + 4 * (size_t)i, i < means ? spec->mean[i] : spec->scale[i - means]);
     }
     w->used[SECTION_PREPROCESSING] = 8 * (size_t)means;
 }
@@ -105,13 +114,16 @@ static void put_information(writer *w, const oct_int8_spec *spec)
 static void put_model(writer *w, const oct_int8_spec *spec)
 {
     uint8_t scratch[LAYER_BYTES];
+    bool affine = oct_int8_spec_is_affine(spec);
     uint32_t profile = put_string(w, spec->profile), tool = put_string(w, spec->tool);
+    uint32_t rounding = affine ? put_string(w, oct_int8_rounding_name(spec->rounding)) : 0;
     if (w->bytes) {
         oct_store_le32(w->bytes + H_PROFILE, profile);
         oct_store_le32(w->bytes + H_TOOL, tool);
+        oct_store_le32(w->bytes + H_ROUNDING, rounding);
     }
     for (int i = 0; i < spec->tensor_count; i++)
-        put_tensor(w, &spec->tensors[i],
+        put_tensor(w, &spec->tensors[i], affine,
                    w->bytes ? w->bytes + w->at[SECTION_TENSORS] + TENSOR_BYTES * (size_t)i : scratch);
     for (int i = 0; i < spec->layer_count; i++)
         put_layer(w, spec, &spec->layers[i],
@@ -134,6 +146,7 @@ static void put_header(writer *w, const oct_int8_spec *spec, size_t size)
     put_i32(h + H_INPUT, spec->input);
     put_i32(h + H_OUTPUT, spec->output);
     put_i32(h + H_RESIZE, spec->resize);
+    put_i32(h + H_INTERPOLATION, spec->interpolation);
     put_i32(h + H_MEANS, spec->mean ? spec->tensors[spec->input].channels : 0);
     for (int s = 0; s < SECTION_COUNT; s++) {
         oct_store_le64(h + H_SECTIONS + 16 * s, w->at[s]);

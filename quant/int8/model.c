@@ -43,6 +43,7 @@ static oct_status copy_tensors(oct_int8_model *m, const oct_int8_spec *from, oct
     for (int i = 0; i < from->tensor_count; i++) {
         oct_int8_tensor *t = &tensors[i];
         t->name = oct_arena_strdup(&m->arena, t->name);
+        if (t->kind == OCT_INT8_CODES) t->scale = (float)oct_int8_code_scale(from, t);
         if (!t->name) return no_memory(error);
         if (!t->exponents) continue;
         t->exponents = copy_bytes(&m->arena, t->exponents, (size_t)t->channels);
@@ -52,12 +53,26 @@ static oct_status copy_tensors(oct_int8_model *m, const oct_int8_spec *from, oct
     return OCT_OK;
 }
 
+/* Of the output layer in profile affine. */
+static oct_status copy_score_scales(oct_int8_model *m, const oct_int8_spec *from, oct_error *error)
+{
+    for (int i = 0; i < from->layer_count; i++) {
+        const oct_int8_layer *l = &from->layers[i];
+        if (l->output != from->output || from->tensors[l->output].kind != OCT_INT8_SCORES) continue;
+        m->score_scale = oct_arena_alloc(&m->arena, (size_t)oct_int8_layer_outputs(from, l), sizeof *m->score_scale);
+        if (!m->score_scale) return no_memory(error);
+        for (int o = 0; o < oct_int8_layer_outputs(from, l); o++) m->score_scale[o] = oct_int8_acc_scale(from, l, o);
+    }
+    return OCT_OK;
+}
+
 static oct_status copy_information(oct_int8_model *m, const oct_int8_spec *from, oct_error *error)
 {
     size_t channels = (size_t)from->tensors[from->input].channels;
     m->spec = *from;
     m->spec.layers = NULL;
     OCT_TRY(copy_tensors(m, from, error));
+    OCT_TRY(copy_score_scales(m, from, error));
     m->spec.profile = oct_arena_strdup(&m->arena, from->profile);
     m->spec.tool = oct_arena_strdup(&m->arena, from->tool);
     if (!m->spec.profile || !m->spec.tool) return no_memory(error);
@@ -114,24 +129,27 @@ static oct_status pack_weights(oct_int8_model *m, oct_int8_step *s, const oct_in
     uint8_t *packed = oct_arena_alloc(&m->arena, 1, oct_int8_packed_bytes(s, &m->kernels));
     int32_t *start = oct_arena_alloc(&m->arena, oct_int8_start_count(s), sizeof *start);
     if (!packed || !start) return no_memory(error);
-    if (s->out->kind == OCT_INT8_CODES) OCT_TRY(set_shifts(m, s, l, error));
+    if (s->out->kind == OCT_INT8_CODES && !s->affine.on) OCT_TRY(set_shifts(m, s, l, error));
     if (s->depthwise_codes) {
         size_t row = (size_t)s->in[0]->width * (size_t)s->in[0]->channels;
         uint8_t *zeros = oct_arena_alloc(&m->arena, row, 1);
         if (!zeros) return no_memory(error);
-        memset(zeros, 0, row);
+        memset(zeros, s->in[0]->zero_point, row);
         s->zeros = zeros;
     }
     oct_int8_pack_step(s, l, &m->kernels, packed, start);
     return OCT_OK;
 }
 
-static oct_status compile_step(oct_int8_model *m, oct_int8_step *s, const oct_int8_layer *l, oct_error *error)
+static oct_status compile_step(oct_int8_model *m, const oct_int8_spec *spec, oct_int8_step *s, const oct_int8_layer *l,
+                               oct_error *error)
 {
+    bool affine = oct_int8_spec_is_affine(spec);
     s->layer = *l;
     s->layer.weights = NULL;
     s->layer.bias = NULL;
     s->layer.weight_exponents = NULL;
+    s->layer.weight_scales = NULL;
     s->out = &m->spec.tensors[l->output];
     for (int i = 0; i < l->input_count; i++) s->in[i] = &m->spec.tensors[l->inputs[i]];
     s->layer.name = oct_arena_strdup(&m->arena, l->name);
@@ -140,8 +158,15 @@ static oct_status compile_step(oct_int8_model *m, oct_int8_step *s, const oct_in
         s->layer.table = copy_bytes(&m->arena, l->table, 256 * (size_t)l->table_rows);
         if (!s->layer.table) return no_memory(error);
     }
-    s->writes_codes = writes_codes(s, l);
+    s->writes_codes =
+        affine ? oct_int8_affine_writes_codes(s, spec->rounding, l->weight_scales, l->weight_exponent_count)
+               : writes_codes(s, l);
     oct_int8_plan_step(s, &m->kernels);
+    if (affine) {
+        void *memory = oct_arena_alloc(&m->arena, 1, oct_int8_affine_bytes(s));
+        if (!memory) return no_memory(error);
+        oct_int8_affine_prepare(s, spec->rounding, l->weight_scales, l->weight_exponent_count, memory);
+    }
     return oct_int8_op_has_weights(l->op) ? pack_weights(m, s, l, error) : OCT_OK;
 }
 
@@ -168,7 +193,7 @@ static oct_status compile(oct_int8_model *m, const oct_int8_spec *spec, oct_erro
     if (!m->steps || !m->info) return no_memory(error);
     for (int i = 0; i < spec->layer_count; i++) {
         const oct_int8_layer *l = &spec->layers[i];
-        OCT_TRY(compile_step(m, &m->steps[i], l, error));
+        OCT_TRY(compile_step(m, spec, &m->steps[i], l, error));
         m->info[i] = (oct_int8_layer_info){.name = m->steps[i].layer.name,
                                            .op = oct_int8_op_name(l->op),
                                            .output = l->output,
@@ -256,6 +281,17 @@ int oct_int8_score_exponent(const oct_int8_model *model, int i)
     return oct_int8_tensor_exponent(t, i % t->channels);
 }
 
+double oct_int8_score_scale(const oct_int8_model *model, int i)
+{
+    const oct_int8_tensor *t = &model->spec.tensors[model->spec.output];
+    return t->kind == OCT_INT8_CODES ? (double)t->scale : model->score_scale[i % t->channels];
+}
+
+oct_int8_rounding oct_int8_model_rounding(const oct_int8_model *model)
+{
+    return model->spec.rounding;
+}
+
 const char *oct_int8_class_name(const oct_int8_model *model, int i)
 {
     return i >= 0 && i < model->spec.class_count ? model->spec.class_names[i] : NULL;
@@ -279,6 +315,11 @@ const float *oct_int8_scale(const oct_int8_model *model)
 int oct_int8_resize(const oct_int8_model *model)
 {
     return model->spec.resize;
+}
+
+const char *oct_int8_interpolation(const oct_int8_model *model)
+{
+    return oct_int8_interpolation_name(model->spec.interpolation);
 }
 
 const char *oct_int8_level(const oct_int8_model *model)

@@ -14,9 +14,11 @@
  * `bytes` is the flat int8 image (quant/int8/image.h draws it), as bin/export --format image writes it. The engine is
  * exact: the same pixels give the same codes and scores on every CPU level, for any thread count and any batch.
  *
- * Numbers. A tensor holds codes of one byte, unsigned (0..255) or signed (-128..127), with real = code * 2^-exponent.
- * Scores are int32 accumulators of the last layer with real = score * 2^-exponent; the exponent may differ per
- * channel, so compare scores through oct_int8_argmax / oct_int8_top, which are exact.
+ * Numbers. A tensor holds codes of one byte, unsigned (0..255) or signed (-128..127), with
+ * real = (code - zero_point) * scale. Profile po2: the scale is 2^-exponent, the zero point 0. Profile affine: any scale,
+ * unsigned codes. Scores are int32 accumulators of the last layer with real = score * scale; the scale may differ per
+ * channel, so compare scores through oct_int8_argmax / oct_int8_top: exact in po2, in affine by the products in double,
+ * rounded once.
  *
  * Threads. A model is immutable after oct_int8_open: any number of threads may use it at once, each with a state of
  * its own. A state is used by one caller at a time and owns threads - 1 computing threads, which watch for the next
@@ -46,14 +48,24 @@ typedef enum oct_int8_kind {
     OCT_INT8_SCORES  /* int32 accumulators of the output layer */
 } oct_int8_kind;
 
+/* How sums become codes: by a shift (po2), or in profile affine by a multiplier applied in one of three ways (affine.h). */
+typedef enum oct_int8_rounding {
+    OCT_INT8_ROUND_SHIFT,
+    OCT_INT8_ROUND_FLOAT,
+    OCT_INT8_ROUND_SINGLE,
+    OCT_INT8_ROUND_DOUBLE
+} oct_int8_rounding;
+
 /* One tensor of one image, layout [height][width][channels]. Pointers are borrowed from the model (or spec). */
 typedef struct oct_int8_tensor {
     const char *name; /* unique among the tensors of a model, 1..255 bytes */
     oct_int8_kind kind;
     int height, width, channels;
     int is_signed;           /* codes are s8; 0 for pixels and scores */
-    int exponent;            /* real = code * 2^-exponent; 0 for pixels; scores: used when `exponents` is NULL */
-    const int8_t *exponents; /* scores only: one per channel, or NULL */
+    int exponent;            /* po2: real = code * 2^-exponent; 0 for pixels; scores: used when `exponents` is NULL */
+    const int8_t *exponents; /* scores of po2 only: one per channel, or NULL */
+    float scale;             /* real value of one code; of a model's tensors in both profiles, 0 for pixels and scores */
+    int zero_point;          /* affine: the code of 0, 0..255; 0 in po2 */
 } oct_int8_tensor;
 
 /* One layer, for reports. */
@@ -97,7 +109,8 @@ oct_status oct_int8_run_codes(oct_int8_state *state, const uint8_t *codes, int c
 /* Message of the last run that failed, "" if none has. Valid until the next run. */
 const char *oct_int8_state_error(const oct_int8_state *state);
 
-/* Index of the largest of scores[outputs], comparing score * 2^-exponent exactly; ties go to the lowest index. */
+/* Index of the largest of scores[outputs], comparing score * 2^-exponent exactly (affine: (double)score * scale, rounded
+ * once); ties go to the lowest index. */
 int oct_int8_argmax(const oct_int8_model *model, const int32_t *scores);
 /* indices[0..count-1] = the `count` largest, descending, same comparison and ties. count is cut to outputs; returns
  * how many were written. */
@@ -112,15 +125,20 @@ int oct_int8_input(const oct_int8_model *model);      /* tensor index of what oc
 int oct_int8_code_input(const oct_int8_model *model); /* tensor index of what oct_int8_run_codes takes */
 int oct_int8_output(const oct_int8_model *model);     /* tensor index of the result */
 int oct_int8_output_count(const oct_int8_model *model); /* int32 per image: height*width*channels of the output */
-/* Exponent of scores[i]: real = score * 2^-exponent. */
+/* Exponent of scores[i] in a po2 model: real = score * 2^-exponent; 0 in profile affine. */
 int oct_int8_score_exponent(const oct_int8_model *model, int i);
+/* Real value of one unit of scores[i], in both profiles; of codes too, when the output is codes (minus their zero point). */
+double oct_int8_score_scale(const oct_int8_model *model, int i);
+oct_int8_rounding oct_int8_model_rounding(const oct_int8_model *model);
 const char *oct_int8_class_name(const oct_int8_model *model, int i); /* NULL when the model has no class names */
 uint64_t oct_int8_source_digest(const oct_int8_model *model); /* digest of the float parameters it was made from */
 /* What was done to images in training, for information: real = (pixel - mean[c]) * scale[c] (NULL if not recorded;
- * one per input channel), after scaling the shorter side to `resize` and a centre crop (0 = scaled directly). */
+ * one per input channel), after scaling the shorter side to `resize` and a centre crop (0 = both sides scaled to the
+ * input's size) by antialiased interpolation, "bilinear" or "bicubic". */
 const float *oct_int8_mean(const oct_int8_model *model);
 const float *oct_int8_scale(const oct_int8_model *model);
 int oct_int8_resize(const oct_int8_model *model);
+const char *oct_int8_interpolation(const oct_int8_model *model);
 const char *oct_int8_level(const oct_int8_model *model); /* level of the kernels in use, "c", "avx2", … */
 
 /* What oct_int8_open took, in seconds: reading and checking the image, packing weights. The first run comes on top of it. */

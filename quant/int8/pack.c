@@ -39,12 +39,27 @@ size_t oct_int8_start_count(const oct_int8_step *s)
     return (size_t)group_count(s) * starts_of_group(s);
 }
 
-/* start += bias and, where the kernels write codes, the constant that makes their shift round. */
+/* Sum of the weights of output o. */
+static int32_t weight_sum(const oct_int8_step *s, const oct_int8_layer *l, int o)
+{
+    bool depthwise = l->op == OCT_INT8_DEPTHWISE, linear = l->op == OCT_INT8_LINEAR;
+    size_t taps = linear ? 1 : (size_t)l->kernel_h * (size_t)l->kernel_w;
+    size_t count = depthwise ? taps : taps * (size_t)s->group_inputs, stride = depthwise ? (size_t)s->out->channels : 1;
+    const int8_t *w = l->weights + (depthwise ? (size_t)o : (size_t)o * count);
+    int32_t sum = 0;
+    for (size_t i = 0; i < count; i++) sum += w[i * stride];
+    return sum;
+}
+
+/* start += bias, the compensation of the input's zero point and, where the kernels write codes by shifts, the constant that
+ * makes them round. */
 static void add_bias(const oct_int8_step *s, const oct_int8_layer *l, int32_t *start, int group)
 {
+    const int32_t zero = s->in[0]->zero_point;
     const int32_t *shift = s->code_shift ? s->code_shift + (size_t)group * starts_of_group(s) : NULL;
     for (int o = 0; o < s->group_outputs; o++) {
         if (l->bias) start[o] += l->bias[group * s->group_outputs + o];
+        if (zero) start[o] -= zero * weight_sum(s, l, group * s->group_outputs + o);
         if (shift) start[o] += oct_i8_rounding(shift[o]);
     }
 }
@@ -58,7 +73,8 @@ static void pack_one_group(const oct_int8_step *s, const oct_int8_layer *l, cons
         oct_i8_depthwise layer = oct_int8_step_depthwise(s);
         memset(start, 0, starts_of_group(s) * sizeof *start);
         add_bias(s, l, start, 0);
-        k->pack_depthwise_codes(packed, l->weights, start, s->code_shift, &layer);
+        const void *stage = s->affine.on ? (const void *)s->affine.multiplier : (const void *)s->code_shift;
+        k->pack_depthwise_codes(packed, l->weights, start, stage, &layer);
         return;
     }
     if (l->op == OCT_INT8_DEPTHWISE) {

@@ -14,26 +14,26 @@ uint64_t oct_int8_now(void)
 
 const char *oct_int8_step_kernel(const oct_int8_step *s, bool fused)
 {
-    if (fused) return s->code_shift ? "pad_pixels+conv_codes" : "pad_pixels+conv_row+requantize";
+    if (fused) return s->writes_codes ? "pad_pixels+conv_codes" : "pad_pixels+conv_row+requantize";
     switch (s->layer.op) {
     case OCT_INT8_CONV:
     case OCT_INT8_LINEAR:
-        if (!s->code_shift) return s->shift ? "conv_row+requantize" : "conv_row";
+        if (!s->writes_codes) return s->out->kind == OCT_INT8_CODES ? "conv_row+requantize" : "conv_row";
         return s->in_place ? "conv_codes" : "pad_image+conv_codes";
     case OCT_INT8_DEPTHWISE:
         if (s->depthwise_codes) return "depthwise_codes";
-        return s->shift ? "depthwise_row+requantize" : "depthwise_row";
+        return s->out->kind == OCT_INT8_CODES ? "depthwise_row+requantize" : "depthwise_row";
     case OCT_INT8_LOOKUP: return "lookup";
-    case OCT_INT8_ADD: return "add";
-    case OCT_INT8_MUL: return "mul";
+    case OCT_INT8_ADD: return s->affine.on ? "add_affine" : "add";
+    case OCT_INT8_MUL: return s->affine.on ? "mul_affine" : "mul";
     case OCT_INT8_CONCAT:
-    case OCT_INT8_SUB: return "sub";
+    case OCT_INT8_RESCALE: return s->affine.on ? "lookup" : "rescale";
+    case OCT_INT8_SUB: return s->affine.on ? "add_affine" : "sub";
     case OCT_INT8_PAD:
     case OCT_INT8_RESIZE_NEAREST: return "copy";
     case OCT_INT8_RESIZE_BILINEAR: return "blend";
     case OCT_INT8_SOFTMAX: return "softmax";
     case OCT_INT8_ARGMAX: return "argmax";
-    case OCT_INT8_RESCALE: return "rescale";
     case OCT_INT8_MAX_POOL: return "pool_max";
     case OCT_INT8_AVERAGE_POOL: return "pool_sum";
     default: return "";

@@ -251,6 +251,8 @@ static bool greater(int64_t a, int ka, int64_t b, int kb)
 
 static bool better(const oct_int8_model *m, const int32_t *scores, int i, int j)
 {
+    if (oct_int8_spec_is_affine(&m->spec))
+        return (double)scores[i] * oct_int8_score_scale(m, i) > (double)scores[j] * oct_int8_score_scale(m, j);
     return greater(scores[i], oct_int8_score_exponent(m, i), scores[j], oct_int8_score_exponent(m, j));
 }
 

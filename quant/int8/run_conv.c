@@ -18,7 +18,8 @@ static operands operands_of_linear(const oct_int8_step *s, const oct_i8_kernels 
                             .channels = s->group_inputs,
                             .source_pixel = s->group_inputs,
                             .padded_channels = s->group_operands,
-                            .is_signed = s->in[0]->is_signed};
+                            .is_signed = s->in[0]->is_signed,
+                            .fill = s->in[0]->zero_point};
     k->pad_image(scratch, in, &pad);
     return (operands){.at = scratch};
 }
@@ -41,7 +42,8 @@ static operands operands_of(const oct_int8_step *s, const oct_i8_kernels *k, con
                       .left = l->pad_left,
                       .right = l->pad_right,
                       .padded_channels = s->group_operands,
-                      .is_signed = t->is_signed};
+                      .is_signed = t->is_signed,
+                      .fill = t->zero_point};
     pad.top = first < 0 ? -first : 0;
     pad.bottom = last >= t->height ? last - t->height + 1 : 0;
     pad.height = last + 1 - first - pad.top - pad.bottom;
@@ -98,7 +100,7 @@ static oct_i8_conv_row conv_row_of(const oct_int8_step *s, const oct_i8_kernels 
 }
 
 /* One group after the other of consecutive output pixels of one row whose first operand (group 0) is x: into
- * acc[pixels][outputs], or with code shifts into codes[pixels][outputs]. */
+ * acc[pixels][outputs], or where the kernels write codes into codes[pixels][outputs]. */
 static void convolve_groups(const oct_int8_step *s, const oct_i8_kernels *k, int32_t *acc, uint8_t *codes,
                             const uint8_t *x, const operands *o, int pixels, oct_int8_part part)
 {
@@ -108,13 +110,16 @@ static void convolve_groups(const oct_int8_step *s, const oct_i8_kernels *k, int
     const size_t block = s->packed_block_bytes * (first / OCT_I8_BLOCK);
     size_t groups = s->layer.op == OCT_INT8_CONV ? (size_t)s->layer.groups : 1, outputs = (size_t)s->group_outputs;
     size_t starts = (outputs + OCT_I8_BLOCK - 1) / OCT_I8_BLOCK * OCT_I8_BLOCK;
-    oct_i8_output end = {.shift = s->code_shift, .lo = s->layer.out_lo, .hi = s->layer.out_hi};
+    oct_i8_output end = {.zero = s->out->zero_point, .lo = s->layer.out_lo, .hi = s->layer.out_hi};
     for (size_t g = 0; g < groups; g++) {
         const uint8_t *in = x + g * s->cut.group_bytes;
         const uint8_t *w = (const uint8_t *)s->packed + g * s->packed_group_bytes + block;
         const int32_t *start = s->start + g * starts + first;
-        if (s->code_shift) {
-            end.shift = s->code_shift + g * starts + first;
+        if (codes) {
+            if (s->affine.on)
+                end.multiplier = s->affine.multiplier + g * starts + first;
+            else
+                end.shift = s->code_shift + g * starts + first;
             k->conv_codes(codes + first + g * outputs, in, w, start, &p, &end);
         } else {
             k->conv_row(acc + first + g * outputs, in, w, start, &p);
@@ -143,17 +148,26 @@ static void convolve_row(const oct_int8_step *s, const oct_i8_kernels *k, void *
     for (int done = 0; done < pixels; done += s->cut.chunk_pixels) {
         int count = pixels - done < s->cut.chunk_pixels ? pixels - done : s->cut.chunk_pixels;
         size_t at = (out_pixel + (size_t)done) * channels;
-        if (s->code_shift) {
+        if (s->writes_codes) {
             convolve_groups(s, k, NULL, (uint8_t *)out + at, x + (size_t)done * step, o, count, part);
             continue;
         }
-        if (!s->shift) {
+        if (s->out->kind == OCT_INT8_SCORES) {
             accumulate(s, k, (int32_t *)out + at, x + (size_t)done * step, o, count, part);
             continue;
         }
         accumulate(s, k, acc, x + (size_t)done * step, o, count, part);
-        k->requantize((uint8_t *)out + at, acc, s->shift, (size_t)count, s->out->channels, l->out_lo, l->out_hi);
+        if (s->affine.on)
+            oct_int8_affine_requantize(s, k, (uint8_t *)out + at, acc, (size_t)count);
+        else
+            k->requantize((uint8_t *)out + at, acc, s->shift, (size_t)count, s->out->channels, l->out_lo, l->out_hi);
     }
+}
+
+/* Sums of whole rows of one group go straight to their place. */
+static bool sums_of_rows(const oct_int8_step *s)
+{
+    return !s->code_shift && !s->shift && s->layer.op == OCT_INT8_CONV && s->layer.groups == 1;
 }
 
 /* Depthwise on codes: rows outside the image are rows of zeros. */
@@ -176,7 +190,10 @@ static void depthwise_rows(const oct_int8_step *s, const oct_i8_kernels *k, uint
                                      .pixels = s->out->width,
                                      .width = t->width,
                                      .left = l->pad_left,
+                                     .fill = t->zero_point,
                                      .out_row = (ptrdiff_t)out_row,
+                                     .affine = s->affine.on,
+                                     .zero = s->out->zero_point,
                                      .lo = l->out_lo,
                                      .hi = l->out_hi};
     k->depthwise_codes(out + (size_t)begin * out_row, s->packed, &p);
@@ -203,6 +220,17 @@ void oct_int8_step_conv_part(const oct_int8_step *s, const oct_i8_kernels *k, vo
         return;
     }
     size_t row_step = o.row_bytes * (size_t)s->layer.stride_h;
+    if (sums_of_rows(s)) {
+        oct_i8_conv_row p = conv_row_of(s, k, &o, width);
+        p.outputs = part.count;
+        p.rows = end - begin;
+        p.x_next = (ptrdiff_t)row_step / k->operand_bytes;
+        p.acc_next = (ptrdiff_t)width * s->out->channels;
+        k->conv_row((int32_t *)out + begin * p.acc_next + part.first, o.at,
+                    (const uint8_t *)s->packed + s->packed_block_bytes * (size_t)(part.first / OCT_I8_BLOCK),
+                    s->start + part.first, &p);
+        return;
+    }
     for (int row = begin; row < end; row++)
         convolve_row(s, k, out, (size_t)row * (size_t)width, o.at + (size_t)(row - begin) * row_step, &o, acc, width,
                      part);

@@ -27,8 +27,9 @@ static void run_add(const oct_int8_step *s, const oct_i8_kernels *k, uint8_t *ou
 {
     size_t channels = (size_t)s->out->channels, at = r.first * channels;
     int ka = s->in[0]->exponent, kb = s->in[1]->exponent, top = ka > kb ? ka : kb;
-    (s->layer.op == OCT_INT8_SUB ? k->sub : k->add)(out + at, in[0] + at, in[1] + at, r.count * channels, s->in[0]->is_signed, s->in[1]->is_signed, top - ka,
-           top - kb, top - s->out->exponent, s->layer.out_lo, s->layer.out_hi);
+    (s->layer.op == OCT_INT8_SUB ? k->sub : k->add)(
+        out + at, in[0] + at, in[1] + at, r.count * channels, s->in[0]->is_signed, s->in[1]->is_signed, top - ka, top - kb,
+        top - s->out->exponent, s->layer.out_lo, s->layer.out_hi);
 }
 
 static void run_mul(const oct_int8_step *s, const oct_i8_kernels *k, uint8_t *out, const uint8_t *const in[], range r)
@@ -50,6 +51,16 @@ static void run_concat(const oct_int8_step *s, const oct_i8_kernels *k, uint8_t 
                    s->layer.out_lo, s->layer.out_hi);
         channel += channels;
     }
+}
+
+static void run_join(const oct_int8_step *s, const oct_i8_kernels *k, uint8_t *out, const uint8_t *const in[], range r)
+{
+    if (s->layer.op == OCT_INT8_ADD || s->layer.op == OCT_INT8_SUB)
+        run_add(s, k, out, in, r);
+    else if (s->layer.op == OCT_INT8_MUL)
+        run_mul(s, k, out, in, r);
+    else
+        run_concat(s, k, out, in, r);
 }
 
 /* oct_average_round of codes over `taps`, many channels: the quotient by a multiplication. With N = numerator below 2^31
@@ -93,6 +104,10 @@ static void run_pool_pixel(const oct_int8_step *s, const oct_i8_kernels *k, uint
         return;
     }
     k->pool_sum(sum, x, (int)rows.count, (int)cols.count, row, pixel, t->channels, t->is_signed);
+    if (s->affine.on) {
+        oct_int8_affine_average(s, out, sum, (int32_t)(rows.count * cols.count), s->out->channels);
+        return;
+    }
     average(out, sum, t->channels, (int32_t)(rows.count * cols.count), s->out->exponent - t->exponent, s->layer.out_lo,
             s->layer.out_hi);
 }
@@ -121,14 +136,13 @@ void oct_int8_step_other(const oct_int8_step *s, const oct_i8_kernels *k, uint8_
         break;
     case OCT_INT8_ADD:
     case OCT_INT8_SUB:
-        run_add(s, k, out, in, r);
-        break;
     case OCT_INT8_MUL:
-        run_mul(s, k, out, in, r);
-        break;
     case OCT_INT8_CONCAT:
     case OCT_INT8_RESCALE:
-        run_concat(s, k, out, in, r);
+        if (s->affine.on)
+            oct_int8_affine_rows(s, k, out, in, r.first, r.count);
+        else
+            run_join(s, k, out, in, r);
         break;
     case OCT_INT8_MAX_POOL:
     case OCT_INT8_AVERAGE_POOL:

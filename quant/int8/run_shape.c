@@ -5,13 +5,6 @@
 
 #include "quant/int8/engine.h"
 
-/* The code that stands for 0. */
-static int code_of_zero(const oct_int8_tensor *t)
-{
-    (void)t;
-    return 0;
-}
-
 static size_t pixel_at(const oct_int8_tensor *t, int row, int column)
 {
     return ((size_t)row * (size_t)t->width + (size_t)column) * (size_t)t->channels;
@@ -37,7 +30,7 @@ static void run_pad(const oct_int8_step *s, uint8_t *out, const uint8_t *in, int
             uint8_t *pixel = out + pixel_at(y, p, q);
             int column = row < 0 ? -1 : pad_source(q, l->stride_w, l->pad_left, l->dilation_w, x->width);
             bool copies = column >= 0 && count > 0;
-            if (!copies || count < y->channels) memset(pixel, code_of_zero(y), (size_t)y->channels);
+            if (!copies || count < y->channels) memset(pixel, y->zero_point, (size_t)y->channels);
             if (copies) memcpy(pixel + to, in + pixel_at(x, row, column) + first, (size_t)count);
         }
     }

@@ -3,6 +3,7 @@
  */
 #include "quant/int8/spec.h"
 
+#include <math.h>
 #include <string.h>
 
 static const struct op_traits {
@@ -34,6 +35,12 @@ static const char *const kind_names[] = {
     [OCT_INT8_PIXELS] = "pixels", [OCT_INT8_CODES] = "codes", [OCT_INT8_SCORES] = "scores"};
 enum { KIND_COUNT = sizeof kind_names / sizeof kind_names[0] };
 
+static const char *const rounding_names[] = {[OCT_INT8_ROUND_SHIFT] = "shift",
+                                             [OCT_INT8_ROUND_FLOAT] = "float",
+                                             [OCT_INT8_ROUND_SINGLE] = "single",
+                                             [OCT_INT8_ROUND_DOUBLE] = "double"};
+enum { ROUNDING_COUNT = sizeof rounding_names / sizeof rounding_names[0] };
+
 static bool op_is_valid(oct_int8_op op)
 {
     return (unsigned)op < OCT_INT8_OP_COUNT;
@@ -56,6 +63,18 @@ const char *oct_int8_kind_name(oct_int8_kind kind)
     return (unsigned)kind < KIND_COUNT ? kind_names[kind] : "unknown";
 }
 
+static const char *const interpolation_names[] = {"bilinear", "bicubic"};
+
+const char *oct_int8_interpolation_name(int interpolation)
+{
+    return (unsigned)interpolation < 2 ? interpolation_names[interpolation] : NULL;
+}
+
+int oct_int8_interpolation_from_name(const char *name)
+{
+    return !strcmp(name, interpolation_names[0]) ? 0 : !strcmp(name, interpolation_names[1]) ? 1 : -1;
+}
+
 bool oct_int8_kind_from_name(oct_int8_kind *kind, const char *name)
 {
     for (int i = 0; i < KIND_COUNT; i++) {
@@ -64,6 +83,26 @@ bool oct_int8_kind_from_name(oct_int8_kind *kind, const char *name)
         return true;
     }
     return false;
+}
+
+const char *oct_int8_rounding_name(oct_int8_rounding rounding)
+{
+    return (unsigned)rounding < ROUNDING_COUNT ? rounding_names[rounding] : "unknown";
+}
+
+bool oct_int8_rounding_from_name(oct_int8_rounding *rounding, const char *name)
+{
+    for (int i = 0; i < ROUNDING_COUNT; i++) {
+        if (strcmp(rounding_names[i], name)) continue;
+        *rounding = (oct_int8_rounding)i;
+        return true;
+    }
+    return false;
+}
+
+bool oct_int8_spec_is_affine(const oct_int8_spec *spec)
+{
+    return !strcmp(spec->profile, OCT_INT8_PROFILE_AFFINE);
 }
 
 bool oct_int8_op_has_weights(oct_int8_op op)
@@ -137,6 +176,20 @@ int oct_int8_weight_exponent(const oct_int8_layer *layer, int o)
     return layer->weight_exponents[layer->weight_exponent_count == 1 ? 0 : o];
 }
 
+double oct_int8_code_scale(const oct_int8_spec *spec, const oct_int8_tensor *tensor)
+{
+    return oct_int8_spec_is_affine(spec) ? (double)tensor->scale : ldexp(1, -tensor->exponent);
+}
+
+double oct_int8_acc_scale(const oct_int8_spec *spec, const oct_int8_layer *layer, int o)
+{
+    const oct_int8_tensor *in = &spec->tensors[layer->inputs[0]];
+    int i = layer->weight_exponent_count == 1 ? 0 : o;
+    if (!op_table[layer->op].weights) return 1; /* argmax */
+    if (oct_int8_spec_is_affine(spec)) return (double)in->scale * (double)layer->weight_scales[i];
+    return ldexp(1, -(in->exponent + layer->weight_exponents[i]));
+}
+
 static bool name_is_valid(const char *name)
 {
     return name && name[0] && strnlen(name, OCT_INT8_MAX_NAME + 1) <= OCT_INT8_MAX_NAME;
@@ -145,6 +198,28 @@ static bool name_is_valid(const char *name)
 static bool in_range(int x, int lo, int hi)
 {
     return lo <= x && x <= hi;
+}
+
+/* Scale and zero point belong to the codes of profile affine, exponent and sign to those of po2. */
+static oct_status check_affine_tensor(const oct_int8_spec *spec, const oct_int8_tensor *t, oct_error *error)
+{
+    if (!oct_int8_spec_is_affine(spec) || t->kind != OCT_INT8_CODES) {
+        if (t->zero_point || (t->scale != 0 && oct_int8_spec_is_affine(spec)))
+            return oct_fail(error, OCT_ERR_FORMAT, "tensor '%s': scale %g and zero point %d, expected none", t->name,
+                            (double)t->scale, t->zero_point);
+        if (oct_int8_spec_is_affine(spec) && t->exponent)
+            return oct_fail(error, OCT_ERR_FORMAT, "tensor '%s': exponent %d in profile affine, expected 0", t->name,
+                            t->exponent);
+        return OCT_OK;
+    }
+    if (t->is_signed || t->exponent)
+        return oct_fail(error, OCT_ERR_FORMAT, "tensor '%s': sign %d and exponent %d, expected 0 and 0 in profile affine",
+                        t->name, t->is_signed, t->exponent);
+    if (!(t->scale >= 0x1p-60f && t->scale <= 0x1p60f))
+        return oct_fail(error, OCT_ERR_FORMAT, "tensor '%s': scale %g, expected 2^-60..2^60", t->name, (double)t->scale);
+    if (!in_range(t->zero_point, 0, 255))
+        return oct_fail(error, OCT_ERR_FORMAT, "tensor '%s': zero point %d, expected 0..255", t->name, t->zero_point);
+    return OCT_OK;
 }
 
 static oct_status check_tensor(const oct_int8_spec *spec, int index, oct_error *error)
@@ -173,6 +248,7 @@ static oct_status check_tensor(const oct_int8_spec *spec, int index, oct_error *
     if (!in_range(t->exponent, -limit, limit))
         return oct_fail(error, OCT_ERR_FORMAT, "tensor '%s': exponent %d, expected %d..%d", t->name, t->exponent,
                         -limit, limit);
+    OCT_TRY(check_affine_tensor(spec, t, error));
     int expected_use = t->kind == OCT_INT8_PIXELS ? spec->input : spec->output;
     if (!codes && index != expected_use)
         return oct_fail(error, OCT_ERR_FORMAT, "tensor '%s': only the model's %s may be %s", t->name,
@@ -334,6 +410,19 @@ static oct_status check_shape(const oct_int8_spec *spec, const oct_int8_layer *l
     return OCT_OK;
 }
 
+/* Unsigned codes of 1/256. */
+static oct_status check_softmax_grid(const oct_int8_spec *spec, const oct_int8_layer *l, oct_error *error)
+{
+    const oct_int8_tensor *out = &spec->tensors[l->output];
+    int exponent = oct_int8_spec_is_affine(spec) ? 0 : 8;
+    if (out->exponent != exponent) return layer_fail(error, l, "output exponent", out->exponent, exponent);
+    if (out->is_signed) return layer_fail(error, l, "output signedness", out->is_signed, 0);
+    if (oct_int8_spec_is_affine(spec) && (out->scale != 0x1p-8f || out->zero_point))
+        return oct_fail(error, OCT_ERR_FORMAT, "layer '%s' (softmax): output scale %g and zero point %d, expected %g and 0",
+                        l->name, (double)out->scale, out->zero_point, 0x1p-8);
+    return OCT_OK;
+}
+
 static oct_status check_limits(const oct_int8_spec *spec, const oct_int8_layer *l, oct_error *error)
 {
     const oct_int8_tensor *out = &spec->tensors[l->output];
@@ -355,10 +444,12 @@ static oct_status check_limits(const oct_int8_spec *spec, const oct_int8_layer *
         return layer_fail(error, l, "output exponent", out->exponent, in->exponent);
     if (same_grid && out->is_signed != in->is_signed)
         return layer_fail(error, l, "output signedness", out->is_signed, in->is_signed);
-    if (l->op == OCT_INT8_SOFTMAX && out->exponent != 8) return layer_fail(error, l, "output exponent", out->exponent, 8);
-    if (l->op == OCT_INT8_SOFTMAX && out->is_signed)
-        return layer_fail(error, l, "output signedness", out->is_signed, 0);
+    if (l->op == OCT_INT8_SOFTMAX) OCT_TRY(check_softmax_grid(spec, l, error));
     if (l->op == OCT_INT8_ARGMAX && out->exponent) return layer_fail(error, l, "output exponent", out->exponent, 0);
+    if (same_grid && oct_int8_spec_is_affine(spec) && (out->zero_point != in->zero_point || out->scale != in->scale))
+        return oct_fail(error, OCT_ERR_FORMAT,
+                        "layer '%s' (%s): output scale %g and zero point %d, expected those of the input, %g and %d", l->name,
+                        oct_int8_op_name(l->op), (double)out->scale, out->zero_point, (double)in->scale, in->zero_point);
     return OCT_OK;
 }
 
@@ -414,9 +505,13 @@ static oct_status check_layer(const oct_int8_spec *spec, int index, int *writer,
 
 static oct_status check_header(const oct_int8_spec *spec, oct_error *error)
 {
-    if (!spec->profile || strcmp(spec->profile, OCT_INT8_PROFILE_PO2))
-        return oct_fail(error, OCT_ERR_UNSUPPORTED, "int8 model: profile '%.32s', this build knows '%s'",
-                        spec->profile ? spec->profile : "(none)", OCT_INT8_PROFILE_PO2);
+    bool po2 = spec->profile && !strcmp(spec->profile, OCT_INT8_PROFILE_PO2);
+    if (!spec->profile || (!po2 && !oct_int8_spec_is_affine(spec)))
+        return oct_fail(error, OCT_ERR_UNSUPPORTED, "int8 model: profile '%.32s', this build knows '%s' and '%s'",
+                        spec->profile ? spec->profile : "(none)", OCT_INT8_PROFILE_PO2, OCT_INT8_PROFILE_AFFINE);
+    if ((unsigned)spec->rounding >= ROUNDING_COUNT || po2 != (spec->rounding == OCT_INT8_ROUND_SHIFT))
+        return oct_fail(error, OCT_ERR_FORMAT, "int8 model: rounding '%s' does not fit profile '%s'",
+                        oct_int8_rounding_name(spec->rounding), spec->profile);
     if (!spec->tool || strnlen(spec->tool, OCT_INT8_MAX_NAME + 1) > OCT_INT8_MAX_NAME)
         return oct_fail(error, OCT_ERR_FORMAT, "int8 model: expected the writer's name, at most %d bytes",
                         OCT_INT8_MAX_NAME);
@@ -434,6 +529,8 @@ static oct_status check_header(const oct_int8_spec *spec, oct_error *error)
     if (!in_range(spec->resize, 0, OCT_INT8_MAX_SIDE))
         return oct_fail(error, OCT_ERR_FORMAT, "int8 model: resize %d, expected 0..%d", spec->resize,
                         OCT_INT8_MAX_SIDE);
+    if (!oct_int8_interpolation_name(spec->interpolation))
+        return oct_fail(error, OCT_ERR_FORMAT, "int8 model: interpolation %d, expected 0 or 1", spec->interpolation);
     return OCT_OK;
 }
 

@@ -28,7 +28,18 @@
  *   softmax      over channels: E[d] = table[0][d] + 256*table[1][d] + 65536*table[2][d], d = largest code - code;
  *                y = min(floor((256*E + floor(S/2))/S), 255), S = sum of E: unsigned codes of exponent 8
  *   argmax       scores [height][width][1]: channel of the largest code, the lowest of equal ones
- * pad, resizes and max_pool keep exponent and signedness.
+ * flatten, reshape, pad, resizes and max_pool keep exponent and signedness, or scale and zero point.
+ *
+ * Profile "affine" (affine.h): codes x of scale s and zero point z mean (x - z)*s and are u8; weights s8 of scale sw[o];
+ * `rounding` says how R(acc, M) = clamp(round(acc*M) + zy, lo, hi) rounds.
+ *   conv, depthwise, linear
+ *                acc = bias[o] + sum w*(x - zx), absent taps count x = zx;  y = R(acc, sx*sw[o]/sy); scores: y = acc
+ *   add          float: clamp(rne((a - za)*(float)(sa/sy) + (b - zb)*(float)(sb/sy)) + zy); fixed point: affine.h
+ *   sub          the same with the second term negated
+ *   mul          R((a - za)*(b - zb), sa*sb/sy)
+ *   concat, rescale   each input R(x - zx, sx/sy)
+ *   average_pool R(sum - n*zx, sx/(sy*n)) over the n taps inside the image
+ *   all others   as above; the code of 0 is the zero point, softmax has the scale 2^-8 and the zero point 0
  */
 #ifndef OCT_INT8_SPEC_H
 #define OCT_INT8_SPEC_H
@@ -78,7 +89,8 @@ enum {
     OCT_INT8_MAX_SHIFT = 62,
     OCT_INT8_MAX_ADD_SHIFT = 40       /* |ka - kb| of an add; above 22 its own shift k - ky must be >= 0 */
 };
-#define OCT_INT8_PROFILE_PO2 "po2" /* the only profile of this version; "affine" will be another name */
+#define OCT_INT8_PROFILE_PO2 "po2"
+#define OCT_INT8_PROFILE_AFFINE "affine"
 
 typedef struct oct_int8_layer {
     oct_int8_op op;
@@ -98,9 +110,10 @@ typedef struct oct_int8_layer {
     /* conv [out][kernel_h][kernel_w][in/groups], depthwise [kernel_h][kernel_w][channels], linear [out][in], where in =
      * height*width*channels of the input in that order. Each in [-127, 127]; 255 * sum|w| < 2^29 per output. */
     const int8_t *weights;
-    const int32_t *bias;             /* one per output channel, exponent kx + kw, |bias| < 2^30 */
-    const int8_t *weight_exponents;  /* kw: real weight = code * 2^-kw */
-    int weight_exponent_count;       /* 1 or one per output channel */
+    const int32_t *bias;             /* one per output channel, exponent kx + kw or scale sx*sw, |bias| < 2^30 */
+    const int8_t *weight_exponents;  /* po2, kw: real weight = code * 2^-kw; else NULL */
+    const float *weight_scales;      /* affine, sw: real weight = code * sw, finite and > 0; else NULL */
+    int weight_exponent_count;       /* of exponents or scales: 1 or one per output channel */
 
     int out_lo, out_hi; /* clamp of the output codes, within the output's signedness, lo <= hi; 0, 0 where nothing is
                          * clamped: scores, lookup, max_pool, flatten and all below it in oct_int8_op but sub */
@@ -110,7 +123,8 @@ typedef struct oct_int8_layer {
 } oct_int8_layer;
 
 typedef struct oct_int8_spec {
-    const char *profile; /* OCT_INT8_PROFILE_PO2 */
+    const char *profile; /* OCT_INT8_PROFILE_PO2 or OCT_INT8_PROFILE_AFFINE */
+    oct_int8_rounding rounding; /* SHIFT in po2, one of the others in affine */
     const oct_int8_tensor *tensors;
     int tensor_count;
     const oct_int8_layer *layers; /* in execution order */
@@ -122,7 +136,8 @@ typedef struct oct_int8_spec {
     int class_count;                /* 0 or the channel count of the output */
     /* Preprocessing, for information: see oct_int8_mean in octet_int8.h. Both NULL or both one per input channel. */
     const float *mean, *scale;
-    int resize; /* 0..MAX_SIDE */
+    int resize;        /* 0..MAX_SIDE */
+    int interpolation; /* 0 bilinear, 1 bicubic */
 
     uint64_t source_digest; /* digest of the parameters the model was exported from (not of the file) */
     const char *tool;       /* name and version of the writer, at most 255 bytes, never NULL */
@@ -136,6 +151,13 @@ oct_int8_op oct_int8_op_from_name(const char *name);
 /* "pixels", "codes", "scores"; from_name returns false for an unknown name. */
 const char *oct_int8_kind_name(oct_int8_kind kind);
 bool oct_int8_kind_from_name(oct_int8_kind *kind, const char *name);
+/* "bilinear", "bicubic"; -1 for an unknown name. */
+const char *oct_int8_interpolation_name(int interpolation);
+int oct_int8_interpolation_from_name(const char *name);
+/* "shift", "float", "single", "double"; from_name returns false for an unknown name. */
+const char *oct_int8_rounding_name(oct_int8_rounding rounding);
+bool oct_int8_rounding_from_name(oct_int8_rounding *rounding, const char *name);
+bool oct_int8_spec_is_affine(const oct_int8_spec *spec);
 
 bool oct_int8_op_has_weights(oct_int8_op op);
 bool oct_int8_op_has_geometry(oct_int8_op op);
@@ -153,6 +175,9 @@ uint64_t oct_int8_layer_macs(const oct_int8_spec *spec, const oct_int8_layer *la
 /* Exponent of scores (or weights) of channel c. */
 int oct_int8_tensor_exponent(const oct_int8_tensor *tensor, int c);
 int oct_int8_weight_exponent(const oct_int8_layer *layer, int o);
+/* Real value of one code of the tensor, of one unit of output o's accumulator (1 without weights); both profiles. */
+double oct_int8_code_scale(const oct_int8_spec *spec, const oct_int8_tensor *tensor);
+double oct_int8_acc_scale(const oct_int8_spec *spec, const oct_int8_layer *layer, int o);
 
 /* Everything that can be said without looking at arrays (weights, bias, exponents per channel, tables): names, indices,
  * order, shapes, geometry, limits, sizes. Readers call it before they size any array. */

@@ -38,6 +38,14 @@ static bool sum_weights(int64_t *sum, const int8_t *w, size_t count, size_t stri
     return true;
 }
 
+static oct_status check_weight_scale(const oct_int8_layer *l, int o, oct_error *error)
+{
+    double scale = (double)l->weight_scales[l->weight_exponent_count == 1 ? 0 : o];
+    if (scale >= 0x1p-60 && scale <= 0x1p60) return OCT_OK;
+    return oct_fail(error, OCT_ERR_FORMAT, "layer '%s' (%s): weight scale of output %d is %g, expected 2^-60..2^60", l->name,
+                    oct_int8_op_name(l->op), o, scale);
+}
+
 static oct_status check_output_channel(const oct_int8_spec *spec, const oct_int8_layer *l, int o, oct_error *error)
 {
     const oct_int8_tensor *in = &spec->tensors[l->inputs[0]], *out = &spec->tensors[l->output];
@@ -49,6 +57,7 @@ static oct_status check_output_channel(const oct_int8_spec *spec, const oct_int8
     if (255 * sum >= ACC_BOUND) return fail(error, l, "255 * sum|w| of output", o, 255 * sum, "less than 2^29");
     if (l->bias[o] >= BIAS_BOUND || l->bias[o] <= -BIAS_BOUND)
         return fail(error, l, "bias of output", o, l->bias[o], "less than 2^30 in magnitude");
+    if (oct_int8_spec_is_affine(spec)) return check_weight_scale(l, o, error);
     int kw = oct_int8_weight_exponent(l, o);
     if (abs(kw) > OCT_INT8_MAX_EXPONENT) return fail(error, l, "weight exponent of output", o, kw, "-60..60");
     int acc = in->exponent + kw;
@@ -61,9 +70,10 @@ static oct_status check_output_channel(const oct_int8_spec *spec, const oct_int8
 
 static oct_status check_weights(const oct_int8_spec *spec, const oct_int8_layer *l, oct_error *error)
 {
-    if (!l->weights || !l->bias || !l->weight_exponents)
-        return oct_fail(error, OCT_ERR_FORMAT, "layer '%s' (%s): weights, biases or weight exponents are missing",
-                        l->name, oct_int8_op_name(l->op));
+    bool affine = oct_int8_spec_is_affine(spec);
+    if (!l->weights || !l->bias || !(affine ? (const void *)l->weight_scales : (const void *)l->weight_exponents))
+        return oct_fail(error, OCT_ERR_FORMAT, "layer '%s' (%s): weights, biases or weight %s are missing", l->name,
+                        oct_int8_op_name(l->op), affine ? "scales" : "exponents");
     for (int o = 0; o < oct_int8_layer_outputs(spec, l); o++) OCT_TRY(check_output_channel(spec, l, o, error));
     return OCT_OK;
 }
@@ -84,6 +94,7 @@ static oct_status check_add(const oct_int8_layer *l, int ka, int kb, int ko, oct
 
 static oct_status check_exponents(const oct_int8_spec *spec, const oct_int8_layer *l, oct_error *error)
 {
+    if (oct_int8_spec_is_affine(spec)) return OCT_OK;
     int ka = spec->tensors[l->inputs[0]].exponent, ko = spec->tensors[l->output].exponent;
     switch (l->op) {
     case OCT_INT8_ADD:
@@ -110,7 +121,7 @@ static oct_status check_layer_arrays(const oct_int8_spec *spec, const oct_int8_l
 {
     if (oct_int8_op_has_weights(l->op)) {
         OCT_TRY(check_weights(spec, l, error));
-    } else if (l->weights || l->bias || l->weight_exponents) {
+    } else if (l->weights || l->bias || l->weight_exponents || l->weight_scales) {
         return oct_fail(error, OCT_ERR_FORMAT, "layer '%s' (%s): has weights, expected none", l->name,
                         oct_int8_op_name(l->op));
     }

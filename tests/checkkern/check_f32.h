@@ -46,6 +46,10 @@ void f32_same_doubles(checkkern *k, const char *what, const double *got, const d
 void f32_near(checkkern *k, const char *what, size_t at, float got, double want, double terms,
               double magnitude);
 
+/* What an end (oct_f32_end, may be NULL) adds in front of its clamp, and the comparison behind it. */
+void f32_end_residual(const oct_f32_end *end, size_t at, double *sum, double *magnitude);
+void f32_near_end(checkkern *k, size_t at, float got, double want, double terms, double magnitude, const oct_f32_end *end);
+
 /* Limits of a clamp or mask, the i-th of a few: usual activations, none, values that occur in the data. */
 void f32_limits(int i, float *lo, float *hi);
 

@@ -10,9 +10,9 @@
 static void describe_conv(checkkern *k, const oct_f32_conv_row *p, const char *note)
 {
     checkkern_case(
-        k, "pixels %d outputs %d taps %dx%d channels %d x strides %td %td %td y_pixel %td accumulate %d%s",
+        k, "pixels %d outputs %d taps %dx%d channels %d x strides %td %td %td y_pixel %td accumulate %d end %d%s",
         p->pixels, p->outputs, p->taps_h, p->taps_w, p->channels, p->x_pixel, p->x_row, p->x_tap, p->y_pixel,
-        p->accumulate, note);
+        p->accumulate, p->end ? p->end->residual ? 2 : 1 : 0, note);
 }
 
 static void compare_conv(checkkern *k, const float *y, const float *start, const float *x, const float *w,
@@ -25,6 +25,7 @@ static void compare_conv(checkkern *k, const float *y, const float *start, const
             size_t at = (size_t)(n * p->y_pixel + o);
             double sum = bias ? (double)bias[o] : 0.0, magnitude = fabs(sum);
             if (p->accumulate) sum += (double)start[at], magnitude += fabs((double)start[at]);
+            f32_end_residual(p->end, at, &sum, &magnitude);
             const float *v = w + (size_t)(o / OCT_F32_BLOCK) * block + o % OCT_F32_BLOCK;
             for (int r = 0; r < p->taps_h; r++) {
                 for (int t = 0; t < p->taps_w; t++) {
@@ -36,7 +37,7 @@ static void compare_conv(checkkern *k, const float *y, const float *start, const
                     }
                 }
             }
-            f32_near(k, "y", at, y[at], sum, terms, magnitude);
+            f32_near_end(k, at, y[at], sum, terms, magnitude, p->end);
         }
         size_t gap = (size_t)(n * p->y_pixel + p->outputs);
         if (n + 1 < p->pixels)
@@ -69,6 +70,17 @@ static void conv_case(checkkern *k, const oct_f32_kernels *t, const oct_f32_conv
     checkkern_call_end(k);
     compare_conv(k, y, start, x, w, bias, p);
     checkkern_same_bytes(k, "second run", again, y, count * sizeof *y);
+}
+
+/* The same with an end, with and without a residual. */
+static void conv_end_cases(checkkern *k, const oct_f32_kernels *t, oct_f32_conv_row p, int with_bias)
+{
+    oct_f32_end end = {.lo = -0.5f, .hi = 1.5f};
+    p.accumulate = 0;
+    p.end = &end;
+    conv_case(k, t, &p, with_bias, PLAIN);
+    end.residual = f32_input(k, (size_t)((p.pixels - 1) * p.y_pixel + p.outputs), PLAIN);
+    conv_case(k, t, &p, with_bias, PLAIN);
 }
 
 /* Strides of a padded image; variant picks dilation, gaps, reversed axes, linear layers. */
@@ -114,6 +126,7 @@ void check_conv_row(checkkern *k, uint32_t mask)
     for (int outputs = 1; outputs <= 129; outputs++) {
         oct_f32_conv_row p = conv_shape(5, outputs, 3, 1, 3, outputs % CONV_VARIANTS);
         conv_case(k, &t, &p, outputs % 2, PLAIN);
+        conv_end_cases(k, &t, p, outputs % 2);
     }
     for (int channels = 1; channels <= 33; channels++) {
         for (variant = 0; variant < CONV_VARIANTS; variant += 4) {

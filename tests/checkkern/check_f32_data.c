@@ -92,6 +92,19 @@ void f32_near(checkkern *k, const char *what, size_t at, float got, double want,
         checkkern_fail(k, "%s[%zu] is %.9g, expected %.9g within %.3g", what, at, (double)got, want, bound);
 }
 
+void f32_end_residual(const oct_f32_end *end, size_t at, double *sum, double *magnitude)
+{
+    if (!end || !end->residual) return;
+    *sum += (double)end->residual[at];
+    *magnitude += fabs((double)end->residual[at]);
+}
+
+void f32_near_end(checkkern *k, size_t at, float got, double want, double terms, double magnitude, const oct_f32_end *end)
+{
+    if (end) want = want < (double)end->lo ? (double)end->lo : want > (double)end->hi ? (double)end->hi : want;
+    f32_near(k, "y", at, got, want, terms + 1, magnitude);
+}
+
 void f32_tables(oct_f32_kernels *c, oct_f32_kernels *t, uint32_t mask)
 {
     oct_f32_kernels_init(c, 0);

@@ -65,9 +65,22 @@ static void depthwise_row_case(checkkern *k, const oct_f32_kernels *t, const oct
                 sum += term;
                 magnitude += fabs(term);
             }
-            f32_near(k, "y", at, y[at], sum, taps, magnitude);
+            f32_end_residual(p->end, at, &sum, &magnitude);
+            f32_near_end(k, at, y[at], sum, taps, magnitude, p->end);
         }
     }
+}
+
+static void depthwise_row_cases(checkkern *k, const oct_f32_kernels *t, const oct_f32_depthwise *p, int with_bias,
+                                data_kind kind)
+{
+    depthwise_row_case(k, t, p, with_bias, kind);
+    oct_f32_end end = {.lo = -0.5f, .hi = 1.5f};
+    oct_f32_depthwise ended = *p;
+    ended.accumulate = 0;
+    ended.end = &end;
+    if (with_bias) end.residual = f32_input(k, (size_t)((p->pixels - 1) * p->y_pixel + p->channels), kind);
+    depthwise_row_case(k, t, &ended, with_bias, kind);
 }
 
 static void depthwise_dw_case(checkkern *k, const oct_f32_kernels *t, const oct_f32_depthwise *p,
@@ -115,7 +128,7 @@ static void check_depthwise(checkkern *k, uint32_t mask, int towards_weights)
         oct_f32_depthwise p = depthwise_shape(pixels, channels, taps_h, taps_w, checkkern_random(k, 0, 31));
         data_kind kind = i % 3 ? PLAIN : EXTREME;
         if (towards_weights) depthwise_dw_case(k, &t, &p, kind);
-        else depthwise_row_case(k, &t, &p, i % 2, kind);
+        else depthwise_row_cases(k, &t, &p, i % 2, kind);
     }
 }
 

@@ -6,7 +6,7 @@
 #if defined(__aarch64__)
 const char *const check_i8_levels[] = {"c", "neon", "neondot", NULL};
 #else
-const char *const check_i8_levels[] = {"c", "avx2", "avxvnni", "avx512", "avx512vnni", NULL};
+const char *const check_i8_levels[] = {"c", "avx2", "avxvnni", "avx512", "avx512vnni", "amx", NULL};
 #endif
 
 void check_i8(checkkern *k)
@@ -16,4 +16,5 @@ void check_i8(checkkern *k)
     check_i8_accumulators(k);
     check_i8_floats(k);
     check_i8_codes(k);
+    check_i8_affine(k);
 }

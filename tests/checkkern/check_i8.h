@@ -14,5 +14,6 @@ void check_i8_stages(checkkern *k); /* padding, packing, conv_row, depthwise_row
 void check_i8_accumulators(checkkern *k); /* requantize, mask_range, acc_sums, acc_affine */
 void check_i8_floats(checkkern *k);       /* quantize, dequantize, mask_apply, min_max, histogram */
 void check_i8_codes(checkkern *k);        /* add, mul, rescale, lookup */
+void check_i8_affine(checkkern *k);       /* the same in profile affine */
 
 #endif

@@ -21,6 +21,7 @@ typedef struct row_case {
     int places; /* selects cg_where of each block */
     int codes, weights;
     int32_t start; /* added to random starts */
+    int rows;      /* dense: output rows, 0 is 1 */
 } row_case;
 
 typedef struct row_setup {
@@ -31,7 +32,8 @@ typedef struct row_setup {
     size_t w_count;
     int32_t *bias, *want;
     size_t acc_count;
-    ptrdiff_t acc_pixel;
+    ptrdiff_t acc_pixel, acc_next;
+    int rows;
 } row_setup;
 
 static int round_up(int n, int multiple)
@@ -59,7 +61,8 @@ static void split(checkkern *k, int total, int *before, int *inside, int *after)
 
 static void set_up(checkkern *k, row_setup *s, const row_case *c, size_t w_count)
 {
-    s->total_height = (c->taps_h - 1) * c->dilation + 1;
+    s->rows = c->rows > 1 ? c->rows : 1;
+    s->total_height = (s->rows - 1) * c->stride + (c->taps_h - 1) * c->dilation + 1;
     s->total_width = (c->pixels - 1) * c->stride + (c->taps_w - 1) * c->dilation + 1;
     s->pad = (oct_i8_pad){.channels = c->channels,
                           .source_pixel = c->channels + c->extra,
@@ -79,7 +82,9 @@ static void set_up(checkkern *k, row_setup *s, const row_case *c, size_t w_count
     s->bias = cg_alloc(k, (size_t)c->outputs * sizeof(int32_t), 0);
     for (int o = 0; o < c->outputs; o++) s->bias[o] = c->start + checkkern_random(k, -1000, 1000);
     s->acc_pixel = c->outputs + c->gap;
-    s->acc_count = (size_t)(c->pixels - 1) * (size_t)s->acc_pixel + (size_t)c->outputs;
+    s->acc_next = c->pixels * s->acc_pixel + c->gap;
+    s->acc_count = (size_t)(s->rows - 1) * (size_t)s->acc_next + (size_t)(c->pixels - 1) * (size_t)s->acc_pixel +
+                   (size_t)c->outputs;
     s->want = cg_alloc(k, s->acc_count * sizeof(int32_t), 0);
 }
 
@@ -98,20 +103,21 @@ static int32_t padded_code(const row_setup *s, int y, int x, int channel)
 /* Dense: w[o][r][t][i]. Depthwise: w[r][t][o], the only channel is o. */
 static void direct_sum(const row_setup *s, const row_case *c, bool depthwise)
 {
-    for (int p = 0; p < c->pixels; p++) {
+    for (int i = 0; i < s->rows * c->pixels; i++) {
+        const int line = i / c->pixels, p = i % c->pixels;
         for (int o = 0; o < c->outputs; o++) {
             int32_t sum = s->bias[o];
             for (int r = 0; r < c->taps_h; r++) {
                 for (int t = 0; t < c->taps_w; t++) {
-                    const int y = r * c->dilation, x = p * c->stride + t * c->dilation;
+                    const int y = line * c->stride + r * c->dilation, x = p * c->stride + t * c->dilation;
                     const int tap = r * c->taps_w + t;
                     if (depthwise) sum += padded_code(s, y, x, o) * s->w[tap * c->channels + o];
-                    for (int i = 0; i < c->channels && !depthwise; i++)
-                        sum += padded_code(s, y, x, i) *
-                               s->w[(o * c->taps_h * c->taps_w + tap) * c->channels + i];
+                    for (int j = 0; j < c->channels && !depthwise; j++)
+                        sum += padded_code(s, y, x, j) *
+                               s->w[(o * c->taps_h * c->taps_w + tap) * c->channels + j];
                 }
             }
-            s->want[p * s->acc_pixel + o] = sum;
+            s->want[line * s->acc_next + p * s->acc_pixel + o] = sum;
         }
     }
 }
@@ -166,7 +172,10 @@ static void run_row(checkkern *k, const oct_i8_kernels *table, row_setup *s, con
                                        pixel * c->stride,
                                        row * c->dilation,
                                        pixel * c->dilation,
-                                       s->acc_pixel};
+                                       s->acc_pixel,
+                                       c->rows,
+                                       row * c->stride,
+                                       s->acc_next};
             table->conv_row(acc, x, packed, start, &p);
         }
         checkkern_call_end(k);
@@ -179,9 +188,9 @@ static void check_dense(checkkern *k, const oct_i8_kernels *table, const row_cas
     row_setup s;
     checkkern_case(
         k,
-        "pixels %d outputs %d taps %dx%d channels %d stride %d dilation %d signed %d fill %d extra %d "
+        "rows %d pixels %d outputs %d taps %dx%d channels %d stride %d dilation %d signed %d fill %d extra %d "
         "gap %d places %d codes %d weights %d",
-        c->pixels, c->outputs, c->taps_h, c->taps_w, c->channels, c->stride, c->dilation, c->is_signed,
+        c->rows, c->pixels, c->outputs, c->taps_h, c->taps_w, c->channels, c->stride, c->dilation, c->is_signed,
         c->fill, c->extra, c->gap, c->places, c->codes, c->weights);
     set_up(k, &s, c, (size_t)c->outputs * (size_t)(c->taps_h * c->taps_w * c->channels));
     direct_sum(&s, c, false);
@@ -253,6 +262,15 @@ static void check_dense_table(checkkern *k, const oct_i8_kernels *table)
         c.places++;
         check_dense(k, table, &c);
     }
+    for (c.channels = 16; c.channels <= 144; c.channels += 4) { /* calls that are worth tiles */
+        c.pixels = c.channels % 37 + 1;
+        c.outputs = c.channels % 3 * 16 + 24;
+        c.rows = 9;
+        c.places++;
+        c.is_signed = c.places % 2;
+        check_dense(k, table, &c);
+    }
+    c = base;
     for (int i = 0; i < 16; i++) { /* 255*sum|w| just below 2^29 and a start of 2^30: the documented bound */
         c = (row_case){.pixels = 1 + i / 8,
                        .outputs = 1,
@@ -269,6 +287,7 @@ static void check_dense_table(checkkern *k, const oct_i8_kernels *table)
     }
     for (int i = 0; i < checkkern_count(k, 250, 4000); i++) {
         c = random_row(k, 40);
+        c.rows = checkkern_random(k, 0, 5);
         check_dense(k, table, &c);
     }
 }
@@ -440,7 +459,7 @@ static void bench_conv_row(checkkern *k, uint32_t mask)
                      b.table.packed_conv_bytes(outputs, taps, taps, shapes[i][1]));
         b.conv = (oct_i8_conv_row){
             pixels,   outputs, taps, taps, channels, channels, (ptrdiff_t)(pixels + taps - 1) * channels,
-            channels, outputs};
+            channels, outputs, 1, 0, 0};
         snprintf(name, sizeof name, "%d pixels %d->%d %dx%d", pixels, shapes[i][1], outputs, taps, taps);
         checkkern_rate(k, name, checkkern_seconds(k, call_conv, &b),
                        2.0 * pixels * outputs * taps * taps * shapes[i][1], "GOP/s");

@@ -98,15 +98,16 @@ static void check_dequantize(checkkern *k, uint32_t mask)
     oct_i8_kernels_init(&t, mask);
     for (int i = 0; i < checkkern_count(k, 400, 4000); i++) {
         const size_t n = make_size(k, i);
-        const float delta = ldexpf(1.0f, checkkern_random(k, -40, 20));
-        checkkern_case(k, "n %zu signed %d", n, i % 2);
+        const float delta = i % 3 ? ldexpf(1.0f, checkkern_random(k, -40, 20)) : 0.0123f;
+        const int zero = i % 3 ? 0 : checkkern_random(k, 0, 255);
+        checkkern_case(k, "n %zu signed %d zero %d", n, i % 2, zero);
         uint8_t *codes = cg_alloc(k, n, cg_where(i % CG_PLACES, 1));
         checkkern_random_bytes(k, codes, n);
         cg_input(k, codes);
         float *want = cg_alloc(k, n * 4, 0), *got = cg_alloc(k, n * 4, cg_where(i / 4 % CG_PLACES, 4));
-        c.dequantize(want, codes, n, delta, i % 2);
+        c.dequantize(want, codes, n, delta, zero, i % 2);
         checkkern_call_begin(k);
-        t.dequantize(got, codes, n, delta, i % 2);
+        t.dequantize(got, codes, n, delta, zero, i % 2);
         checkkern_call_end(k);
         checkkern_same_f32(k, "x", got, want, n);
     }
@@ -204,7 +205,7 @@ static void call_quantize(void *arg)
 static void call_dequantize(void *arg)
 {
     bench_float *b = arg;
-    b->table.dequantize(b->y, b->codes, BENCH_COUNT, 0.25f, 0);
+    b->table.dequantize(b->y, b->codes, BENCH_COUNT, 0.25f, 0, 0);
 }
 
 static void call_mask_apply(void *arg)

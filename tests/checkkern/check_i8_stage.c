@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause
- * The entries that write codes in their epilogue: against sums, and the rounding shift and clamp of requant.h.
+ * The entries that write codes in their epilogue: against sums, and the rounding shift and clamp of requant.h, or the
+ * multiplier and zero point of affine.h.
  */
 #include "tests/checkkern/check_i8.h"
 
@@ -7,6 +8,7 @@
 #include <string.h>
 
 #include "quant/int8/kernels/i8_internal.h"
+#include "quant/int8/affine.h"
 #include "quant/int8/requant.h"
 
 typedef struct limits {
@@ -35,6 +37,18 @@ static void random_weights(checkkern *k, int8_t *w, size_t count, int extremes)
 static int random_shift(checkkern *k, int usual)
 {
     return checkkern_random(k, 0, 7) ? usual + checkkern_random(k, -2, 2) : checkkern_random(k, 0, OCT_I8_MAX_CODE_SHIFT);
+}
+
+/* Multipliers: such that codes spread, powers of two (ties), the largest allowed, almost 0. */
+static float random_multiplier(checkkern *k, int extremes)
+{
+    const float usual = (extremes ? 0x1p-11f : 0x1p-8f) * (0.5f + (float)checkkern_random(k, 0, 1000) * 1e-3f);
+    switch (checkkern_random(k, 0, 7)) {
+    case 0: return ldexpf(1.0f, -checkkern_random(k, 1, 14));
+    case 1: return OCT_I8_MAX_CODE_MULTIPLIER;
+    case 2: return checkkern_random(k, 0, 1) ? 0.0f : 0x1p-60f;
+    default: return usual;
+    }
 }
 
 /* ---- dense ---- */
@@ -70,7 +84,7 @@ static void check_dense(checkkern *k, const oct_i8_kernels *table, const dense_c
     }
     const oct_i8_conv_row p = {c->pixels, c->outputs, c->taps,  c->taps,
                                padded,    padded,     (ptrdiff_t)width * padded, padded,
-                               c->outputs + c->gap};
+                               c->outputs + c->gap, 1, 0, 0};
     const size_t count = (size_t)(c->pixels - 1) * (size_t)p.acc_pixel + (size_t)c->outputs;
     int32_t *acc = cg_alloc(k, count * 4, 0);
     uint8_t *want = cg_alloc(k, count, 0), *got = cg_alloc(k, count, cg_where(c->places / 4 % CG_PLACES, 1));
@@ -83,9 +97,24 @@ static void check_dense(checkkern *k, const oct_i8_kernels *table, const dense_c
     cg_input(k, packed);
     cg_input(k, rounded);
     cg_input(k, shift);
-    const oct_i8_output output = {shift, c->limits.lo, c->limits.hi};
+    const oct_i8_output output = {.shift = shift, .lo = c->limits.lo, .hi = c->limits.hi};
     checkkern_call_begin(k);
     table->conv_codes(got, x, packed, rounded, &p, &output);
+    checkkern_call_end(k);
+    checkkern_same_bytes(k, "codes", got, want, count);
+    if (c->limits.lo < 0) return;
+    float *multiplier = cg_alloc(k, (size_t)blocks * 4, 0);
+    const int zero = checkkern_random(k, 0, 3) ? checkkern_random(k, 0, 255) : 0;
+    for (int o = 0; o < blocks; o++) multiplier[o] = o < c->outputs ? random_multiplier(k, c->extremes) : 0;
+    for (int i = 0; i < c->pixels * c->outputs; i++) {
+        const size_t at = (size_t)(i / c->outputs) * (size_t)p.acc_pixel + (size_t)(i % c->outputs);
+        want[at] = (uint8_t)oct_affine_round((float)acc[at] * multiplier[i % c->outputs], zero, c->limits.lo, c->limits.hi);
+    }
+    cg_input(k, multiplier);
+    cg_input(k, start);
+    const oct_i8_output affine = {.multiplier = multiplier, .zero = zero, .lo = c->limits.lo, .hi = c->limits.hi};
+    checkkern_call_begin(k);
+    table->conv_codes(got, x, packed, start, &p, &affine);
     checkkern_call_end(k);
     checkkern_same_bytes(k, "codes", got, want, count);
 }
@@ -109,11 +138,19 @@ static void check_dense_bound(checkkern *k, const oct_i8_kernels *table, int i)
     const int32_t bias = i & 4 ? (1 << 30) - 1 : -(1 << 30) + 1;
     const int64_t sum = bias + (int64_t)(i & 1 ? 255 : 0) * (i & 2 ? 127 : -127) * CHANNELS;
     start[0] += bias + oct_i8_rounding(shift[0]);
-    const oct_i8_conv_row p = {1, 1, 1, 1, padded, padded, padded, padded, 1};
-    const oct_i8_output output = {shift, -128, 127};
+    const oct_i8_conv_row p = {1, 1, 1, 1, padded, padded, padded, padded, 1, 1, 0, 0};
+    const oct_i8_output output = {.shift = shift, .lo = -128, .hi = 127};
     uint8_t got;
     table->conv_codes(&got, x, packed, start, &p, &output);
     if ((int8_t)got != oct_rshift_round((int32_t)sum, shift[0])) checkkern_fail(k, "code %d", (int8_t)got);
+    start[0] -= oct_i8_rounding(shift[0]);
+    for (int j = 0; j < 2; j++) { /* the largest multiplier saturates, the other one gives codes */
+        const float multiplier[OCT_I8_BLOCK] = {j ? OCT_I8_MAX_CODE_MULTIPLIER : 0x1.8p-24f};
+        const oct_i8_output affine = {.multiplier = multiplier, .zero = 100, .lo = 3, .hi = 250};
+        table->conv_codes(&got, x, packed, start, &p, &affine);
+        const int32_t want = oct_affine_round((float)(int32_t)sum * multiplier[0], 100, 3, 250);
+        if (got != want) checkkern_fail(k, "code %d, expected %d", got, want);
+    }
 }
 
 static void check_conv_codes_table(checkkern *k, const oct_i8_kernels *table)
@@ -159,6 +196,38 @@ static int32_t code_at(const depthwise_case *c, const uint8_t *row, int width, i
     return c->layer.is_signed && code > 127 ? code - 256 : code;
 }
 
+/* The same rows with multipliers and zero points. */
+static void check_depthwise_affine(checkkern *k, const oct_i8_kernels *table, const depthwise_case *c,
+                                   oct_i8_depthwise_rows p, const int8_t *w, uint8_t *want, uint8_t *got, size_t count)
+{
+    const int channels = p.layer.channels, taps = p.layer.taps;
+    depthwise_case padded = *c;
+    padded.fill = p.fill = checkkern_random(k, 0, 255);
+    p.affine = 1;
+    p.zero = checkkern_random(k, 0, 255);
+    int32_t *start = cg_alloc(k, (size_t)channels * 4, 0), *bits = cg_alloc(k, (size_t)channels * 4, 0);
+    float *multiplier = cg_alloc(k, (size_t)channels * 4, 0);
+    for (int o = 0; o < channels; o++) {
+        multiplier[o] = random_multiplier(k, 0);
+        start[o] = checkkern_random(k, -4000, 4000);
+    }
+    memcpy(bits, multiplier, (size_t)channels * 4);
+    void *packed = cg_alloc(k, (table->packed_depthwise_codes_bytes(&p.layer) + 63) / 64 * 64, 0);
+    table->pack_depthwise_codes(packed, w, start, bits, &p.layer);
+    for (int e = 0; e < p.out_rows * p.pixels * channels; e++) {
+        const int y = e / channels / p.pixels, x = e / channels % p.pixels, o = e % channels;
+        int32_t sum = start[o];
+        for (int i = 0; i < taps * taps; i++)
+            sum += w[i * channels + o] * code_at(&padded, p.rows[y * p.layer.stride + i / taps], p.width,
+                                                 x * p.layer.stride - p.left + i % taps, o);
+        want[y * p.out_row + x * channels + o] = (uint8_t)oct_affine_round((float)sum * multiplier[o], p.zero, p.lo, p.hi);
+    }
+    checkkern_call_begin(k);
+    table->depthwise_codes(got, packed, &p);
+    checkkern_call_end(k);
+    checkkern_same_bytes(k, "codes", got, want, count);
+}
+
 static void check_depthwise(checkkern *k, const oct_i8_kernels *table, const depthwise_case *c)
 {
     const oct_i8_depthwise *l = &c->layer;
@@ -201,6 +270,7 @@ static void check_depthwise(checkkern *k, const oct_i8_kernels *table, const dep
     table->depthwise_codes(got, packed, &p);
     checkkern_call_end(k);
     checkkern_same_bytes(k, "codes", got, want, count);
+    if (!l->is_signed && c->limits.lo >= 0) check_depthwise_affine(k, table, c, p, w, want, got, count);
 }
 
 static void check_depthwise_codes_table(checkkern *k, const oct_i8_kernels *table)

@@ -14,6 +14,7 @@
 #include "train/cli/args.h"
 #include "train/cli/bench_account.h"
 #include "train/cli/bench_layers.h"
+#include "train/cli/bench_loader.h"
 #include "train/cli/peak.h"
 #include "train/cli/progress.h"
 #include "train/cli/report.h"
@@ -22,7 +23,7 @@
 #include "train/trainer.h"
 
 static struct {
-    const char *model;
+    const char *model, *data, *augment;
     int64_t batch, steps, warmup, threads, size, channels, classes, seed;
     bool quantize, real, layers, json, quiet;
 } f;
@@ -30,18 +31,20 @@ static struct {
 static const arg_option options[] = {
     ARG_GROUP("Benchmark:"),
     ARG_WORD("model", &f.model, "NAME[:k=v]", "a model of the zoo"),
-    ARG_COUNT("batch-size", &f.batch, 1, 65536, "images", "default 128 for train, 1 for infer"),
+    ARG_WORD("data", &f.data, "DIR", "loader: data set"),
+    ARG_CHOICE("augment", &f.augment, "RECIPE", "loader: default imagenet", "none|flip|cifar|imagenet"),
+    ARG_COUNT("batch-size", &f.batch, 1, 65536, "images", "default 128 for train, 1 for infer, 32 for loader"),
     ARG_ON("quantize", &f.quantize, "train: with fake quantization"),
     ARG_ON("float", &f.real, "infer --model: the float graph instead of the int8 engine"),
     ARG_COUNT("steps", &f.steps, 1, 1e6, "steps", "measured, default 50"),
     ARG_COUNT("warmup", &f.warmup, 0, 1e6, "steps", "before that, default 5"),
     ARG_ON("layers", &f.layers,
            "each step of the plan or layer of the engine: time, rate, share of peak"),
-    ARG_COUNT("size", &f.size, 1, 4096, "pixels", "side of the images, default 32"),
+    ARG_COUNT("size", &f.size, 1, 4096, "pixels", "side of the images, default 32, loader 224"),
     ARG_COUNT("channels", &f.channels, 1, 4, "channels", "of the images, default 3"),
     ARG_COUNT("classes", &f.classes, 2, 1e6, "classes", "default 10"),
     ARG_COUNT("seed", &f.seed, 0, 9e15, NULL, "of weights and images, default 1"),
-    ARG_COUNT("threads", &f.threads, 1, 1024, "threads", "computing threads, default all processors"),
+    ARG_COUNT("threads", &f.threads, 1, 1024, "threads", "computing threads (loader: decoding), default all processors"),
     ARG_ON("json", &f.json, "one JSON object per line on stdout"),
     ARG_ON("quiet", &f.quiet, "no progress and no notes"),
     ARG_END,
@@ -51,6 +54,7 @@ static const arg_spec spec = {
     .program = "bench",
     .usage = "bench train --model NAME [--batch-size N] [--quantize] [options]\n"
              "       bench infer FILE|--model NAME [--batch-size N] [--float] [options]\n"
+             "       bench loader --data DIR [--size N] [--augment RECIPE] [--threads N]\n"
              "       bench peak [--threads N] [--json]",
     .about =
         "Milliseconds per step (median, 5 %, 95 %), images per second, memory above that of the loaded "
@@ -68,12 +72,12 @@ static const arg_spec spec = {
     .tables = {options},
     .min_positional = 1,
     .max_positional = 2,
-    .positional = "'train', 'infer' or 'peak'",
+    .positional = "'train', 'infer', 'loader' or 'peak'",
 };
 
 typedef struct job {
     cli c;
-    bool train, peak;
+    bool train, peak, loader;
     oct_model_file file; /* infer FILE */
     oct_graph *graph;    /* by name */
     oct_model model;
@@ -178,6 +182,7 @@ static oct_status prepare_infer(job *j)
     if (f.real) {
         set_up_done(j);
         OCT_TRY(oct_evaluator_create(&j->evaluator, j->graph, &j->model, (int)f.batch));
+        oct_plan_hold(oct_evaluator_plan(j->evaluator), true);
     } else {
         OCT_TRY(observe(j, 2));
         OCT_TRY(oct_int8_export(&j->build, j->graph, &j->model, &(oct_checkpoint_info){0}, NULL, false));
@@ -305,6 +310,12 @@ static int check_usage(const job *j, int positional)
         if (f.model || positional > 1) return args_usage("bench", "peak takes no model");
         return CLI_GO_ON;
     }
+    if (!j->loader && (f.data || f.augment)) return args_usage("bench", "--data and --augment are for loader");
+    if (j->loader) {
+        if (f.model || positional > 1) return args_usage("bench", "loader takes no model");
+        if (!f.data) return args_usage("bench", "loader needs --data DIR");
+        return CLI_GO_ON;
+    }
     if (j->train && positional > 1) return args_usage("bench", "train takes a --model NAME, no file");
     if (!f.model && positional < 2)
         return args_usage("bench",
@@ -319,8 +330,18 @@ static int check_usage(const job *j, int positional)
     return CLI_GO_ON;
 }
 
+static int run_loader(job *j)
+{
+    bench_loader_flags flags = {f.data, f.augment, f.size ? f.size : 224, f.batch ? f.batch : 32, f.steps, f.warmup,
+                                f.threads, f.seed, f.quiet};
+    oct_status result = bench_loader(&j->c, &flags);
+    return result == OCT_END ? 128 + cli_signal() : result != OCT_OK ? cli_fail(&j->c) : CLI_OK;
+}
+
 static int run(job *j, const char *file)
 {
+    if (j->loader) return run_loader(j);
+    if (!f.size) f.size = 32;
     if (j->peak) {
         print_peaks(&j->c);
         return CLI_OK;
@@ -340,13 +361,14 @@ int main(int argc, char **argv)
     static job j;
     char *positional[2];
     int count;
-    f.steps = 50, f.warmup = 5, f.size = 32, f.channels = 3, f.classes = 10, f.seed = 1;
+    f.steps = 50, f.warmup = 5, f.channels = 3, f.classes = 10, f.seed = 1;
     int status = args_parse(&spec, argc, argv, positional, &count);
     if (status != CLI_GO_ON) return status;
     j.train = !strcmp(positional[0], "train");
     j.peak = !strcmp(positional[0], "peak");
-    if (!j.train && !j.peak && strcmp(positional[0], "infer") != 0)
-        return args_usage("bench", "expected 'train', 'infer' or 'peak', got '%s'", positional[0]);
+    j.loader = !strcmp(positional[0], "loader");
+    if (!j.train && !j.peak && !j.loader && strcmp(positional[0], "infer") != 0)
+        return args_usage("bench", "expected 'train', 'infer', 'loader' or 'peak', got '%s'", positional[0]);
     status = check_usage(&j, count);
     if (status != CLI_GO_ON) return status;
     j.c = (cli){.program = "bench", .json = f.json, .quiet = f.quiet};

@@ -5,17 +5,23 @@
 #include <inttypes.h>
 #include <math.h>
 
-data_flags data_given;
+data_flags data_given = {.resize = -1};
 
 const arg_option data_options[] = {
     ARG_GROUP("Data:"),
     ARG_WORD("data", &data_given.path, "DIR", "data set (required)"),
-    ARG_CHOICE("dataset", &data_given.kind, "KIND", "its kind, default auto", "auto|folder|idx|cifar|hdf5"),
+    ARG_CHOICE("dataset", &data_given.kind, "KIND", "its kind, default auto", "auto|folder|list|idx|cifar|hdf5"),
     ARG_COUNT("size", &data_given.size, 1, 4096, "pixels", "side of the images in pixels"),
     ARG_NUMBER("val-split", &data_given.val_split, 0, 0.99, NULL,
                "share of the training images held out for validation"),
     ARG_COUNT("split-seed", &data_given.split_seed, 0, 9e15, NULL, "seed of that split, default 0"),
     ARG_COUNT("workers", &data_given.workers, 1, 64, "threads", "decoding threads"),
+    ARG_CHOICE("subset", &data_given.subset, "HALF", "every second image by its index in the files, default all",
+               "all|even|odd"),
+    ARG_COUNT("resize", &data_given.resize, 0, 32768, "pixels",
+              "evaluation: short side before the centre crop; 0: both sides straight to size; default the model's"),
+    ARG_CHOICE("interpolation", &data_given.interpolation, "NAME", "antialiased, default the model's, else bilinear",
+               "bilinear|bicubic"),
     ARG_ON("strict", &data_given.strict, "unreadable images are errors"),
     ARG_END,
 };
@@ -27,6 +33,7 @@ oct_status data_open(data_source *data, cli *c, int channels)
                                    .seed = (uint64_t)data_given.split_seed,
                                    .channels = channels == 1 ? 1 : 3,
                                    .strict = data_given.strict};
+    if (data_given.subset) OCT_TRY(oct_subset_parse(&options.subset, data_given.subset, &c->ctx->error));
     if (data_given.kind) OCT_TRY(oct_dataset_kind_parse(&options.kind, data_given.kind, &c->ctx->error));
     OCT_TRY(oct_dataset_open(&data->set, c->ctx, data_given.path, &options));
     data->channels = oct_dataset_channels(data->set);
@@ -78,6 +85,18 @@ oct_status data_choose_size(data_source *data, cli *c, int model_size)
                     "%s: the images are not all square and equal; choose --size N", data_given.path);
 }
 
+oct_status data_choose_fit(data_source *data, cli *c, const oct_fit *stored, oct_augment augment)
+{
+    oct_error *error = &c->ctx->error;
+    oct_fit fit = *stored;
+    if (data_given.resize >= 0) fit.resize = data_given.resize ? (int)data_given.resize : OCT_RESIZE_SQUASH;
+    if (data_given.interpolation) OCT_TRY(oct_filter_parse(&fit.filter, data_given.interpolation, error));
+    fit.resize = oct_fit_side(&fit, augment, data->size);
+    OCT_TRY(oct_fit_check(&fit, data->size, error));
+    data->fit = fit;
+    return OCT_OK;
+}
+
 bool data_validation_split(const data_source *data, oct_split *split)
 {
     *split = oct_dataset_count(data->set, OCT_SPLIT_VALIDATION) ? OCT_SPLIT_VALIDATION : OCT_SPLIT_TEST;
@@ -108,6 +127,7 @@ oct_status data_evaluation_loader(oct_loader **loader, const data_source *data, 
                                   .batch_size = batch,
                                   .size = data->size,
                                   .augment = augment,
+                                  .fit = data->fit,
                                   .workers = (int)data_given.workers,
                                   .strict = data_given.strict};
     if (images > 0 && images < count) options.epoch_size = images == 1 ? 1e-12 : (double)images;
@@ -116,7 +136,8 @@ oct_status data_evaluation_loader(oct_loader **loader, const data_source *data, 
 
 oct_status data_check_classes(const data_source *data, cli *c, const char *what, int classes)
 {
-    if (data->classes == classes) return OCT_OK;
+    bool open = oct_dataset_get_kind(data->set) == OCT_DATASET_LIST && !oct_dataset_class_name(data->set, 0);
+    if (data->classes == classes || (open && data->classes < classes)) return OCT_OK;
     return oct_fail(&c->ctx->error, OCT_ERR_SHAPE, "%s has %d classes, the data set %s has %d", what, classes,
                     data_given.path, data->classes);
 }

@@ -84,6 +84,7 @@ static oct_status prepare(job *j)
     OCT_TRY(oct_model_file_open(&j->file, j->path, j->c.ctx));
     OCT_TRY(data_open(&j->data, &j->c, j->file.channels));
     OCT_TRY(data_choose_size(&j->data, &j->c, j->file.height));
+    OCT_TRY(data_choose_fit(&j->data, &j->c, &j->file.fit, j->file.augment));
     OCT_TRY(data_check_classes(&j->data, &j->c, j->path, j->file.classes));
     OCT_TRY(data_check_images(&j->data, &j->c, j->path, j->file.height, j->file.width, j->file.channels));
     j->split = data_test_split(&j->data);

@@ -98,6 +98,7 @@ static oct_status compare_all(job *j)
     const oct_model_file *m = &j->file;
     OCT_TRY(data_open(&j->data, &j->c, m->channels));
     OCT_TRY(data_choose_size(&j->data, &j->c, m->height));
+    OCT_TRY(data_choose_fit(&j->data, &j->c, &m->fit, m->augment));
     OCT_TRY(data_check_classes(&j->data, &j->c, j->path, m->classes));
     OCT_TRY(data_check_images(&j->data, &j->c, j->path, m->height, m->width, m->channels));
     OCT_TRY(oct_evaluator_create(&j->fake, m->checkpoint.graph, &m->checkpoint.model, (int)f.batch));

@@ -28,8 +28,8 @@ static const arg_option options[] = {
 static arg_spec spec = {
     .program = "infer",
     .usage = "infer FILE IMAGE... [--top N]",
-    .about = "Prints the top classes of JPEG, PNG or BMP images. Images are brought to the model's size as "
-             "in its training.",
+    .about = "Prints the top classes of JPEG, PNG or BMP images. Images are brought to the model's size in "
+             "the way its file says.",
     .tables = {options},
     .min_positional = 2,
     .positional = "the FILE of a model and at least one IMAGE",
@@ -96,7 +96,7 @@ static oct_status classify(job *j, const char *path)
     const oct_model_file *m = &j->file;
     const double *scores;
     oct_error *error = &j->c.ctx->error;
-    oct_transform transform = {.size = m->height, .augment = m->augment};
+    oct_transform transform = {.size = m->height, .augment = m->augment, .fit = m->fit};
     OCT_TRY(oct_image_load(&j->image, path, m->channels, 0, error));
     OCT_TRY(oct_transform_apply(j->pixels, &transform, oct_image_view(&j->image), NULL, &j->scratch, error));
     OCT_TRY(oct_evaluator_run(j->evaluator, &scores, j->pixels, 1));

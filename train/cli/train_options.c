@@ -28,7 +28,8 @@ static const arg_option model_options[] = {
     ARG_CHOICE("profile", &f.profile, "NAME", "default po2", "po2|affine"),
     ARG_WORD("qconfig", &f.qconfig, "FILE", "configuration per layer"),
     ARG_CHOICE("fold", &f.fold, "MODE", "batch norm while training, default batch", "batch|running|ti"),
-    ARG_CHOICE("per-channel", &f.per_channel, "WHICH", "weights with an exponent per channel, default none",
+    ARG_CHOICE("rounding", &f.rounding, "NAME", "of affine requantization, default float", "float|single|double"),
+    ARG_CHOICE("per-channel", &f.per_channel, "WHICH", "weights with a scale per channel, default none, affine all",
                "none|depthwise|all"),
     ARG_ON("quantize-output", &f.quantize_output, "8-bit scores instead of 32-bit"),
     ARG_COUNT("calibration-batches", &f.calibration_batches, 1, 1e6, "batches",
@@ -46,6 +47,8 @@ static const arg_option run_options[] = {
     ARG_CHOICE("augment", &f.augment, "RECIPE",
                "default cifar for images of 24..64 pixels, imagenet above, none below",
                "none|flip|cifar|imagenet"),
+    ARG_WORD("jitter", &f.jitter, "B[,C,S[,H]]",
+             "colour jitter: brightness, contrast, saturation by up to 1 -+ strength, hue up to H of the circle"),
     ARG_NUMBER("label-smoothing", &f.label_smoothing, 0, 0.99, NULL, "default 0"),
     ARG_ON("freeze-bn", &f.freeze_bn, "batch norm statistics stay as they are"),
     ARG_ON("evaluate-start", &f.evaluate_start, "score before the first step, too"),
@@ -91,17 +94,19 @@ enum { DEFAULT_BATCH = 128, FLOAT_EPOCHS = 20, QAT_EPOCHS = 10 };
 
 static int check_quantization(void)
 {
-    if (f.profile && !strcmp(f.profile, "affine"))
-        return args_usage("train", "--profile affine is not available in this version; po2 is");
+    bool affine = !strcmp(f.profile, "affine");
+    if (f.rounding && !affine) return args_usage("train", "--rounding needs --profile affine");
     if (f.fold && !strcmp(f.fold, "ti"))
         return args_usage("train", "--fold ti is not available in this version; batch and running are");
     if (f.qconfig) return args_usage("train", "--qconfig is not available in this version");
-    f.config = OCT_QCONFIG_DEFAULT;
+    f.config = affine ? OCT_QCONFIG_AFFINE : OCT_QCONFIG_DEFAULT;
+    if (f.rounding) (void)oct_int8_rounding_from_name(&f.config.rounding, f.rounding);
     f.config.fold = f.fold && !strcmp(f.fold, "running") ? OCT_FOLD_RUNNING : OCT_FOLD_BATCH;
     f.config.quantize_output = f.quantize_output;
-    f.config.per_channel = !f.per_channel || !strcmp(f.per_channel, "none") ? OCT_PER_TENSOR
-                           : !strcmp(f.per_channel, "all")                  ? OCT_PER_CHANNEL_ALL
-                                                                            : OCT_PER_CHANNEL_DEPTHWISE;
+    if (!f.per_channel) f.per_channel = affine ? "all" : "none";
+    f.config.per_channel = !strcmp(f.per_channel, "none")  ? OCT_PER_TENSOR
+                           : !strcmp(f.per_channel, "all") ? OCT_PER_CHANNEL_ALL
+                                                           : OCT_PER_CHANNEL_DEPTHWISE;
     return CLI_GO_ON;
 }
 
@@ -144,6 +149,20 @@ static int check_preprocessing(void)
     return CLI_GO_ON;
 }
 
+static int check_jitter(void)
+{
+    double v[4] = {0};
+    int count = f.jitter ? args_numbers(f.jitter, v, 4) : 0;
+    bool good = !f.jitter || (count && count != 2 && v[3] <= 0.5);
+    for (int i = 0; i < 4; i++) good &= v[i] >= 0 && v[i] <= 10;
+    if (!good)
+        return args_usage("train", "--jitter: expected 1, 3 or 4 strengths of at least 0 (hue at most 0.5), got '%s'",
+                          f.jitter);
+    if (count == 1) v[1] = v[2] = v[0];
+    f.color = (oct_jitter){(float)v[0], (float)v[1], (float)v[2], (float)v[3]};
+    return CLI_GO_ON;
+}
+
 int train_parse(train_flags *flags, int argc, char **argv)
 {
     int positional;
@@ -162,6 +181,7 @@ int train_parse(train_flags *flags, int argc, char **argv)
     if (status == CLI_GO_ON) status = check_quantization();
     if (status == CLI_GO_ON) status = check_schedule();
     if (status == CLI_GO_ON) status = check_preprocessing();
+    if (status == CLI_GO_ON) status = check_jitter();
     if (status != CLI_GO_ON) return status;
     if (!data_given.path) return args_usage("train", "--data DIR is required");
     if (!f.model && !f.pretrained)
@@ -205,11 +225,16 @@ static cJSON *options_object(const train_flags *t, int size)
     cJSON_AddNumberToObject(o, "split-seed", (double)data_given.split_seed);
     add_switch(o, "strict", data_given.strict);
     add_text(o, "augment", oct_augment_name(t->recipe));
+    add_text(o, "jitter", t->jitter);
+    add_text(o, "subset", data_given.subset && strcmp(data_given.subset, "all") ? data_given.subset : NULL);
+    if (data_given.resize >= 0) cJSON_AddNumberToObject(o, "resize", (double)data_given.resize);
+    add_text(o, "interpolation", data_given.interpolation);
     add_text(o, "mean", t->mean);
     add_text(o, "scale", t->scale);
     add_switch(o, "quantize", t->quantize);
     if (t->quantize) {
         add_text(o, "profile", t->profile);
+        if (t->config.profile == OCT_AFFINE) add_text(o, "rounding", oct_int8_rounding_name(t->config.rounding));
         add_text(o, "fold", t->fold ? t->fold : "batch");
         add_text(o, "per-channel", t->per_channel ? t->per_channel : "none");
         add_switch(o, "quantize-output", t->quantize_output);
@@ -255,6 +280,7 @@ char *train_quantize_text(const train_flags *t)
 {
     cJSON *o = cJSON_CreateObject();
     add_text(o, "profile", t->profile);
+    if (t->config.profile == OCT_AFFINE) add_text(o, "rounding", oct_int8_rounding_name(t->config.rounding));
     add_text(o, "fold", t->fold ? t->fold : "batch");
     add_text(o, "per_channel", t->per_channel ? t->per_channel : "none");
     cJSON_AddBoolToObject(o, "quantize_output", t->quantize_output);

@@ -6,6 +6,7 @@
 #define OCT_CLI_TRAIN_OPTIONS_H
 
 #include "optim/schedule.h"
+#include "quant/int8/spec.h"
 #include "quant/quantize.h"
 #include "train/cli/data.h"
 
@@ -14,8 +15,8 @@ typedef struct train_flags {
     bool quantize, quantize_output, freeze_bn, evaluate_start, resume, overwrite, nesterov,
         decay_weights_only;
     bool print_plan, print_model, json, quiet;
-    const char *profile, *qconfig, *fold, *per_channel;
-    const char *schedule, *milestones, *augment, *mean, *scale;
+    const char *profile, *qconfig, *fold, *per_channel, *rounding;
+    const char *schedule, *milestones, *augment, *jitter, *mean, *scale;
     int64_t epochs, batch, accumulate, seed, threads, calibration_batches;
     double lr, warmup, momentum, weight_decay, label_smoothing /* < 0: not given */, grad_clip, epoch_size,
         lr_gamma, lr_power, lr_step_epochs;
@@ -25,6 +26,7 @@ typedef struct train_flags {
     oct_qconfig config;
     oct_schedule rates;
     oct_augment recipe;
+    oct_jitter color;
     int mean_count, scale_count; /* 0 = not given */
     double means[4], scales[4];
 } train_flags;

@@ -103,11 +103,25 @@ static oct_status choose_folder(train_run *r)
 
 /* --- the model --- */
 
+/* A network made elsewhere; --mean and --scale say what it was fed with. */
+static oct_status read_foreign(train_run *r, const char *path)
+{
+    const train_flags *f = &r->flags;
+    oct_keras_options options = {.label_smoothing = 0};
+    if (f->model)
+        return oct_fail(&r->c.ctx->error, OCT_ERR_UNSUPPORTED, "%s brings its own network: leave --model out", path);
+    for (int i = 0; i < f->mean_count; i++) options.preprocess.mean[i] = (float)f->means[i];
+    for (int i = 0; i < f->scale_count; i++) options.preprocess.scale[i] = (float)f->scales[i];
+    return oct_checkpoint_import(&r->start, path, &options, r->c.ctx);
+}
+
 static oct_status read_pretrained(train_run *r, const char *path)
 {
     char format[OCT_STATE_FORMAT_BYTES] = "";
     oct_error *error = &r->c.ctx->error;
     oct_status status = oct_state_probe(format, path, NULL);
+    if (status == OCT_OK && strcmp(format, OCT_STATE_FORMAT) && oct_keras_probe(path) != OCT_KERAS_NONE)
+        return read_foreign(r, path);
     if (status == OCT_ERR_FORMAT || (status == OCT_OK && strcmp(format, OCT_STATE_FORMAT)))
         return oct_fail(error, OCT_ERR_FORMAT,
                         "%s is no checkpoint: --pretrained takes a last.h5 or best.h5 of train, not an exported int8 model "
@@ -155,6 +169,15 @@ static int start_size(const train_run *r)
                : 0;
 }
 
+static oct_status check_preprocessing(const train_run *r)
+{
+    const train_flags *f = &r->flags;
+    int channels = r->data.channels;
+    if ((!f->mean || f->mean_count == channels) && (!f->scale || f->scale_count == channels)) return OCT_OK;
+    return oct_fail(&r->c.ctx->error, OCT_ERR_ARGUMENT, "--mean and --scale: expected %d numbers, one per channel",
+                    channels);
+}
+
 /* 0..255 to about zero mean and unit variance; a file's own preprocessing where it fits. */
 static oct_status choose_preprocessing(const train_run *r, oct_normalize_attrs *a)
 {
@@ -171,9 +194,7 @@ static oct_status choose_preprocessing(const train_run *r, oct_normalize_attrs *
     if (old && old->op == &oct_op_normalize &&
         image_node(r->start.graph, &r->start.model)->shape.dim[3] == channels)
         *a = *(const oct_normalize_attrs *)old->attrs;
-    if ((f->mean && f->mean_count != channels) || (f->scale && f->scale_count != channels))
-        return oct_fail(&r->c.ctx->error, OCT_ERR_ARGUMENT,
-                        "--mean and --scale: expected %d numbers, one per channel", channels);
+    OCT_TRY(check_preprocessing(r));
     for (int i = 0; i < f->mean_count; i++) a->mean[i] = (float)f->means[i];
     for (int i = 0; i < f->scale_count; i++) a->scale[i] = (float)f->scales[i];
     return OCT_OK;
@@ -222,7 +243,8 @@ static oct_status take_model(train_run *r)
     if (oct_quantize_points(s->graph) && !r->flags.quantize)
         return oct_fail(&r->c.ctx->error, OCT_ERR_ARGUMENT, "%s is quantized: --quantize goes on training it",
                         what);
-    if (!r->resumed && (r->flags.mean || r->flags.scale))
+    if (r->start.graph && !r->start.state) OCT_TRY(check_preprocessing(r));
+    else if (!r->resumed && (r->flags.mean || r->flags.scale))
         return fail(r, OCT_ERR_ARGUMENT,
                     "--mean and --scale belong to the model of --pretrained; they need --model");
     r->model = s->model;
@@ -262,6 +284,7 @@ static oct_status describe(train_run *r)
     r->info = (oct_checkpoint_info){.model = r->spec,
                                     .options = r->fingerprint,
                                     .augment = oct_augment_name(f->recipe),
+                                    .fit = r->data.fit,
                                     .quantize = quantized(r) ? r->quantize_text : NULL,
                                     .classes = named ? r->classes : NULL,
                                     .class_count = named ? r->data.classes : 0};
@@ -313,6 +336,8 @@ static oct_status make_loaders(train_run *r)
                                   .batch_size = (int)f->batch,
                                   .size = r->data.size,
                                   .augment = f->recipe,
+                                  .fit = r->data.fit,
+                                  .jitter = f->color,
                                   .training = 1,
                                   .seed = (uint64_t)f->seed,
                                   .epoch_size = f->epoch_size,
@@ -324,12 +349,22 @@ static oct_status make_loaders(train_run *r)
                                   f->recipe, 0);
 }
 
+/* The starting file's way of resizing goes with its image size; of another size only the filter stays. */
+static oct_status choose_fit(train_run *r)
+{
+    oct_fit stored = r->start.info.fit;
+    bool same_size = r->start.graph && image_node(r->start.graph, &r->start.model)->shape.dim[1] == r->data.size;
+    if (!same_size && stored.resize != OCT_RESIZE_SQUASH) stored.resize = 0;
+    return data_choose_fit(&r->data, &r->c, &stored, r->flags.recipe);
+}
+
 oct_status train_prepare(train_run *r)
 {
     OCT_TRY(read_start(r));
     OCT_TRY(data_open(&r->data, &r->c, start_channels(r)));
     OCT_TRY(data_choose_size(&r->data, &r->c, start_size(r)));
     OCT_TRY(train_choose_recipe(&r->flags, r->data.size, &r->c.ctx->error));
+    OCT_TRY(choose_fit(r));
     OCT_TRY(make_model(r));
     OCT_TRY(describe(r));
     OCT_TRY(check_resume(r));

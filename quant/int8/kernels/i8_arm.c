@@ -58,6 +58,21 @@ INLINE int32x4_t pack_lanes(int32x4_t a, int32x4_t b, int32x4_t c, int32x4_t d, 
     return vreinterpretq_s32_u8(vminq_u8(codes, vreinterpretq_u8_s32(hi)));
 }
 
+INLINE int32x4_t scale_lanes(int32x4_t v, int32x4_t m)
+{
+    return vcvtnq_s32_f32(vmulq_f32(vcvtq_f32_s32(v), vreinterpretq_f32_s32(m)));
+}
+
+INLINE int32x4_t pack_affine_lanes(int32x4_t a, int32x4_t b, int32x4_t c, int32x4_t d, int32x4_t zero, int32x4_t lo,
+                                   int32x4_t hi)
+{
+    const int16x8_t z = vreinterpretq_s16_s32(zero);
+    const int16x8_t low = vqaddq_s16(vqmovn_high_s32(vqmovn_s32(a), b), z);
+    const int16x8_t high = vqaddq_s16(vqmovn_high_s32(vqmovn_s32(c), d), z);
+    const uint8x16_t codes = vqmovun_high_s16(vqmovun_s16(low), high);
+    return vreinterpretq_s32_u8(vminq_u8(vmaxq_u8(codes, vreinterpretq_u8_s32(lo)), vreinterpretq_u8_s32(hi)));
+}
+
 /* The template only stores the 16 outputs of one pixel at a time: `part` is 0. */
 INLINE void store_part(uint8_t *p, int32x4_t v, int n)
 {
@@ -101,7 +116,10 @@ INLINE int32x4_t spread_words(const void *p, int k)
 #define STORE_SOME(p, v, n) store_lanes(p, v, n)
 #define BROADCAST(p) broadcast_lane(p)
 #define SRA(v, n) vshlq_s32(v, vnegq_s32(n))
+#define SCALE(v, m) scale_lanes(v, m)
+#define PACK_AFFINE(a, b, c, d, zero, lo, hi) pack_affine_lanes(a, b, c, d, zero, lo, hi)
 #define SET_BYTE(x) vreinterpretq_s32_u8(vdupq_n_u8((uint8_t)(x)))
+#define SET_WORD(x) vreinterpretq_s32_s16(vdupq_n_s16((int16_t)(x)))
 #define PACK(a, b, c, d, lo, hi, range) pack_lanes(a, b, c, d, lo, hi, range)
 #define STORE_PART(p, v, part, size, n) store_part(p, v, n)
 #define DOT(s, x, w) dot_pair(s, x, w)
@@ -189,7 +207,10 @@ static void depthwise_row_few(int32_t *acc, const void *x, const void *w, const 
 #define STORE_SOME(p, v, n) store_lanes(p, v, n)
 #define BROADCAST(p) flip(broadcast_lane(p))
 #define SRA(v, n) vshlq_s32(v, vnegq_s32(n))
+#define SCALE(v, m) scale_lanes(v, m)
+#define PACK_AFFINE(a, b, c, d, zero, lo, hi) pack_affine_lanes(a, b, c, d, zero, lo, hi)
 #define SET_BYTE(x) vreinterpretq_s32_u8(vdupq_n_u8((uint8_t)(x)))
+#define SET_WORD(x) vreinterpretq_s32_s16(vdupq_n_s16((int16_t)(x)))
 #define PACK(a, b, c, d, lo, hi, range) pack_lanes(a, b, c, d, lo, hi, range)
 #define STORE_PART(p, v, part, size, n) store_part(p, v, n)
 #define DOT(s, x, w) dot_bytes(s, x, w)

@@ -56,10 +56,21 @@ INLINE int32x4_t dot_halves(int32x4_t sum, int32x4_t x, int32x4_t w)
     return vmlal_high_s16(vmlal_s16(sum, vget_low_s16(operands), vget_low_s16(weights)), operands, weights);
 }
 
-/* After the clamp the low byte of each word is the code. */
-INLINE uint8x8_t pack_8(const int32x4_t v[2], int lo, int hi)
+INLINE int32x4_t scale_lanes(int32x4_t v, int32x4_t m)
 {
-    const int16x8_t sums = vqmovn_high_s32(vqmovn_s32(v[0]), v[1]);
+    return vcvtnq_s32_f32(vmulq_f32(vcvtq_f32_s32(v), vreinterpretq_f32_s32(m)));
+}
+
+/* `zero` is a constant 0 where there is none: the additions are then left out. */
+INLINE int16x8_t words_plus(int32x4_t a, int32x4_t b, int zero)
+{
+    return vqaddq_s16(vqmovn_high_s32(vqmovn_s32(a), b), vdupq_n_s16((int16_t)zero));
+}
+
+/* After the clamp the low byte of each word is the code. */
+INLINE uint8x8_t pack_8(const int32x4_t v[2], int zero, int lo, int hi)
+{
+    const int16x8_t sums = words_plus(v[0], v[1], zero);
     const int16x8_t codes = vminq_s16(vmaxq_s16(sums, vdupq_n_s16((int16_t)lo)), vdupq_n_s16((int16_t)hi));
     return vreinterpret_u8_s8(vmovn_s16(codes));
 }
@@ -70,6 +81,7 @@ INLINE uint8x8_t pack_8(const int32x4_t v[2], int lo, int hi)
 #define LANES 4
 #define LOAD(p) load_lanes(p)
 #define SRA(v, n) vshlq_s32(v, vnegq_s32(n))
+#define SCALE(v, m) scale_lanes(v, m)
 #define DOT(s, x, w) dot_halves(s, x, w)
 #define GROUP 2
 #define RAW uint8x8_t
@@ -82,7 +94,8 @@ INLINE uint8x8_t pack_8(const int32x4_t v[2], int lo, int hi)
 #define OPERANDS(raw, is_signed) words(raw, is_signed)
 #define LOW_16(a, b) low_halves(a, b)
 #define HIGH_16(a, b) high_halves(a, b)
-#define PACK_BLOCK(v, lo, hi) pack_8(v, lo, hi)
+#define PACK_BLOCK(v, lo, hi) pack_8(v, 0, lo, hi)
+#define PACK_BLOCK_AFFINE(v, zero, lo, hi) pack_8(v, zero, lo, hi)
 #define PACK_DEPTHWISE pack_halves
 #define PIXELS_S1 4
 #define PIXELS_S2 4
@@ -152,10 +165,9 @@ INLINE int32x4_t high_16(int32x4_t a, int32x4_t b)
     return vreinterpretq_s32_s16(vzip2q_s16(vreinterpretq_s16_s32(a), vreinterpretq_s16_s32(b)));
 }
 
-INLINE uint8x16_t pack_16(const int32x4_t v[4], int lo, int hi)
+INLINE uint8x16_t pack_16(const int32x4_t v[4], int zero, int lo, int hi)
 {
-    const int16x8_t low = vqmovn_high_s32(vqmovn_s32(v[0]), v[1]),
-                    high = vqmovn_high_s32(vqmovn_s32(v[2]), v[3]);
+    const int16x8_t low = words_plus(v[0], v[1], zero), high = words_plus(v[2], v[3], zero);
     if (lo < 0) {
         const int8x16_t codes = vqmovn_high_s16(vqmovn_s16(low), high);
         return vreinterpretq_u8_s8(vminq_s8(vmaxq_s8(codes, vdupq_n_s8((int8_t)lo)), vdupq_n_s8((int8_t)hi)));
@@ -175,6 +187,7 @@ INLINE OCT_I8_ARM_DOT int32x4_t dot_bytes(int32x4_t sum, int32x4_t x, int32x4_t 
 #define LANES 4
 #define LOAD(p) load_lanes(p)
 #define SRA(v, n) vshlq_s32(v, vnegq_s32(n))
+#define SCALE(v, m) scale_lanes(v, m)
 #define DOT(s, x, w) dot_bytes(s, x, w)
 #define GROUP 4
 #define RAW uint8x16_t
@@ -189,7 +202,8 @@ INLINE OCT_I8_ARM_DOT int32x4_t dot_bytes(int32x4_t sum, int32x4_t x, int32x4_t 
 #define HIGH_8(a, b) high_8(a, b)
 #define LOW_16(a, b) low_16(a, b)
 #define HIGH_16(a, b) high_16(a, b)
-#define PACK_BLOCK(v, lo, hi) pack_16(v, lo, hi)
+#define PACK_BLOCK(v, lo, hi) pack_16(v, 0, lo, hi)
+#define PACK_BLOCK_AFFINE(v, zero, lo, hi) pack_16(v, zero, lo, hi)
 #define PACK_DEPTHWISE pack_signed
 #define PIXELS_S1 3
 #define PIXELS_S2 4

@@ -7,6 +7,7 @@
 #include <math.h>
 #include <string.h>
 
+#include "quant/int8/affine.h"
 #include "quant/int8/requant.h"
 
 /* Value of a code byte. */
@@ -35,8 +36,7 @@ static void conv_pixel_block(int32_t sums[OCT_I8_BLOCK], const int16_t *x, const
     }
 }
 
-static void conv_row_c(int32_t *acc, const void *x, const void *w, const int32_t *start,
-                       const oct_i8_conv_row *p)
+static void conv_one_row(int32_t *acc, const int16_t *x, const void *w, const int32_t *start, const oct_i8_conv_row *p)
 {
     const size_t block_weights = (size_t)p->taps_h * (size_t)p->taps_w * (size_t)p->channels * OCT_I8_BLOCK;
     for (int first = 0; first < p->outputs; first += OCT_I8_BLOCK) {
@@ -45,10 +45,22 @@ static void conv_row_c(int32_t *acc, const void *x, const void *w, const int32_t
         for (int pixel = 0; pixel < p->pixels; pixel++) {
             int32_t sums[OCT_I8_BLOCK];
             memcpy(sums, start + first, sizeof sums);
-            conv_pixel_block(sums, (const int16_t *)x + pixel * p->x_pixel, weights, p);
+            conv_pixel_block(sums, x + pixel * p->x_pixel, weights, p);
             memcpy(acc + pixel * p->acc_pixel + first, sums, (size_t)count * sizeof sums[0]);
         }
     }
+}
+
+static void conv_row_c(int32_t *acc, const void *x, const void *w, const int32_t *start, const oct_i8_conv_row *p)
+{
+    for (int row = 0; row == 0 || row < p->rows; row++)
+        conv_one_row(acc + row * p->acc_next, (const int16_t *)x + row * p->x_next, w, start, p);
+}
+
+static uint8_t output_code(const oct_i8_output *output, int32_t sum, int o)
+{
+    if (!output->multiplier) return code_clamp(sum >> output->shift[o], output->lo, output->hi);
+    return (uint8_t)oct_affine_round((float)sum * output->multiplier[o], output->zero, output->lo, output->hi);
 }
 
 static void conv_codes_c(uint8_t *codes, const void *x, const void *w, const int32_t *start,
@@ -63,8 +75,7 @@ static void conv_codes_c(uint8_t *codes, const void *x, const void *w, const int
             memcpy(sums, start + o, sizeof sums);
             conv_pixel_block(sums, (const int16_t *)x + pixel * p->x_pixel, weights, p);
             for (int i = 0; i < count; i++)
-                codes[pixel * p->acc_pixel + o + i] =
-                    code_clamp(sums[i] >> output->shift[o + i], output->lo, output->hi);
+                codes[pixel * p->acc_pixel + o + i] = output_code(output, sums[i], o + i);
         }
     }
 }
@@ -89,6 +100,7 @@ static void depthwise_codes_c(uint8_t *codes, const void *packed, const oct_i8_d
 {
     const int channels = p->layer.channels, taps = p->layer.taps, stride = p->layer.stride;
     const int32_t *start = packed, *shift = start + channels;
+    const float *multiplier = (const float *)packed + channels;
     const int8_t *w = (const int8_t *)(shift + channels);
     for (int e = 0; e < p->out_rows * p->pixels * channels; e++) {
         const int y = e / channels / p->pixels, pixel = e / channels % p->pixels, c = e % channels;
@@ -102,7 +114,8 @@ static void depthwise_codes_c(uint8_t *codes, const void *packed, const oct_i8_d
                                : p->fill);
             }
         }
-        codes[y * p->out_row + pixel * channels + c] = code_clamp(sum >> shift[c], p->lo, p->hi);
+        const oct_i8_output output = {shift, p->affine ? multiplier : NULL, p->zero, p->lo, p->hi};
+        codes[y * p->out_row + pixel * channels + c] = output_code(&output, sum, c);
     }
 }
 
@@ -111,6 +124,17 @@ static void requantize_c(uint8_t *codes, const int32_t *acc, const int8_t *shift
 {
     for (size_t p = 0; p < pixels; p++) {
         for (int c = 0; c < channels; c++) codes[c] = code_clamp(oct_rshift_round(acc[c], shift[c]), lo, hi);
+        codes += channels;
+        acc += channels;
+    }
+}
+
+static void requantize_affine_c(uint8_t *codes, const int32_t *acc, const float *multiplier, size_t pixels, int channels,
+                                int zero, int lo, int hi)
+{
+    for (size_t p = 0; p < pixels; p++) {
+        for (int c = 0; c < channels; c++)
+            codes[c] = (uint8_t)oct_affine_round((float)acc[c] * multiplier[c], zero, lo, hi);
         codes += channels;
         acc += channels;
     }
@@ -181,9 +205,21 @@ static void quantize_f32_c(uint8_t *codes, uint8_t *bits, const float *x, size_t
     }
 }
 
-static void dequantize_c(float *x, const uint8_t *codes, size_t n, float delta, int is_signed)
+static void dequantize_c(float *x, const uint8_t *codes, size_t n, float delta, int zero, int is_signed)
 {
-    for (size_t i = 0; i < n; i++) x[i] = (float)code_value(codes[i], is_signed) * delta;
+    for (size_t i = 0; i < n; i++) x[i] = (float)(code_value(codes[i], is_signed) - zero) * delta;
+}
+
+static void quantize_affine_c(uint8_t *codes, uint8_t *bits, const float *x, size_t n, const oct_i8_affine_quantize *q)
+{
+    for (size_t i = 0; i < n; i++) {
+        const float p = x[i] * q->inverse;
+        codes[i] = (uint8_t)oct_affine_round(p, q->zero, q->lo, q->hi);
+        if (!bits) continue;
+        if (i % 8 == 0) bits[i / 8] = 0;
+        const int pass = q->x_low <= x[i] && x[i] <= q->x_high && q->p_low <= p && p <= q->p_high;
+        bits[i / 8] |= (uint8_t)(pass << i % 8);
+    }
 }
 
 static void mask_apply_c(float *dx, const float *dy, const uint8_t *bits, size_t n)
@@ -257,6 +293,22 @@ static void mul_c(uint8_t *codes, const uint8_t *a, const uint8_t *b, size_t n, 
     }
 }
 
+static void add_affine_c(uint8_t *codes, const uint8_t *a, const uint8_t *b, size_t n, const oct_i8_affine_pair *p)
+{
+    for (size_t i = 0; i < n; i++) {
+        const float first = (float)(a[i] - p->a_zero) * p->a_scale, second = (float)(b[i] - p->b_zero) * p->b_scale;
+        codes[i] = (uint8_t)oct_affine_round(first + second, p->zero, p->lo, p->hi);
+    }
+}
+
+static void mul_affine_c(uint8_t *codes, const uint8_t *a, const uint8_t *b, size_t n, const oct_i8_affine_pair *p)
+{
+    for (size_t i = 0; i < n; i++) {
+        const int32_t product = (a[i] - p->a_zero) * (b[i] - p->b_zero);
+        codes[i] = (uint8_t)oct_affine_round((float)product * p->a_scale, p->zero, p->lo, p->hi);
+    }
+}
+
 static void rescale_c(uint8_t *codes, const uint8_t *x, size_t pixels, int channels, ptrdiff_t out_pixel,
                       ptrdiff_t in_pixel, int is_signed, int shift, int lo, int hi)
 {
@@ -313,11 +365,13 @@ void oct_i8_fill_c(oct_i8_kernels *table)
     table->depthwise_codes = depthwise_codes_c;
     table->depthwise_row = oct_i8_depthwise_row_s16;
     table->requantize = requantize_c;
+    table->requantize_affine = requantize_affine_c;
     table->mask_range = mask_range_c;
     table->acc_sums = acc_sums_c;
     table->acc_affine = acc_affine_c;
     table->acc_gradient = oct_i8_acc_gradient_c;
     table->quantize_f32 = quantize_f32_c;
+    table->quantize_affine = quantize_affine_c;
     table->dequantize = dequantize_c;
     table->mask_apply = mask_apply_c;
     table->min_max = min_max_c;
@@ -326,6 +380,8 @@ void oct_i8_fill_c(oct_i8_kernels *table)
     table->sub = oct_i8_sub_c;
     table->mul = mul_c;
     table->blend = blend_c;
+    table->add_affine = add_affine_c;
+    table->mul_affine = mul_affine_c;
     table->rescale = rescale_c;
     table->lookup = lookup_c;
     table->pool_max = pool_max_c;

@@ -16,7 +16,9 @@
  *   SRA(v,n)          + each lane >> the lane of n
  *   PACK(a,b,c,d,lo,hi,range)   the lanes of four vectors in order as bytes clamped to the bytes of lo, hi; range =
  *                     OCT_I8_FROM_ZERO (unsigned, lo 0: saturation does that side), OCT_I8_UNSIGNED, OCT_I8_SIGNED
- *   SET_BYTE(x)       x in every byte
+ *   SCALE(v,m)        + each lane as a float times the float m, rounded to the nearest even integer
+ *   PACK_AFFINE(a,b,c,d,zero,lo,hi)   like PACK, unsigned, with the words `zero` added before the clamp
+ *   SET_BYTE(x), SET_WORD(x)          x in every byte, 16-bit word
  *   STORE_PART(p,v,part,size,n)  bytes [part*size, part*size + n) of v to p, n <= size; size = 64, 32 or 16
  *   DOT(s,x,w)        + s + dot products of the GROUP operands x with the GROUP weights w of each lane
  *   PIXELS_1, PIXELS_2, PIXELS_4  largest P for B = 1, 2, 4 (at most 16, 12, 6); 0 leaves that B out.
@@ -67,7 +69,7 @@ static inline __attribute__((always_inline)) TARGET void NAME(conv_advance)(cons
 typedef struct NAME(conv_end) {
     ptrdiff_t pixel;            /* bytes between pixels */
     const oct_i8_output *stage;
-    const int32_t *shift;       /* of the tile's first output */
+    const int32_t *shift;       /* of the tile's first output: shifts, or with multipliers their bits */
     int last;                   /* outputs in the last block, 1..16 */
 } NAME(conv_end);
 
@@ -94,13 +96,13 @@ NAME(conv_store)(const NAME(conv_end) *e, char *out, VECTOR sums[16][4 * BLOCK_V
  * block) are constants where it matters: a branch per vector would cost more than the packing. */
 static inline __attribute__((always_inline)) TARGET void
 NAME(conv_store_codes)(const NAME(conv_end) *e, char *at, VECTOR sums[16][4 * BLOCK_VECTORS], int pixels, int blocks,
-                       int range, int full)
+                       int range, int full, int affine)
 {
     const int vectors = blocks * BLOCK_VECTORS, together = 4 / vectors, size = blocks * OCT_I8_BLOCK;
     const int count = full ? size : size - OCT_I8_BLOCK + e->last;
     const ptrdiff_t pixel = e->pixel; /* nothing is read from *e below: the stores might change it for all the compiler knows */
     const int32_t *shift = e->shift;
-    const VECTOR lo = SET_BYTE(e->stage->lo), hi = SET_BYTE(e->stage->hi);
+    const VECTOR lo = SET_BYTE(e->stage->lo), hi = SET_BYTE(e->stage->hi), zero = SET_WORD(affine ? e->stage->zero : 0);
     uint8_t *out = (uint8_t *)at;
     OCT_I8_UNROLL
     for (int q = 0; q < pixels; q += together) {
@@ -108,9 +110,11 @@ NAME(conv_store_codes)(const NAME(conv_end) *e, char *at, VECTOR sums[16][4 * BL
         OCT_I8_UNROLL
         for (int i = 0; i < 4; i++) {
             const int from = q + i / vectors < pixels ? q + i / vectors : pixels - 1;
-            codes[i] = SRA(sums[from][i % vectors], LOAD(shift + i % vectors * LANES));
+            const VECTOR factor = LOAD(shift + i % vectors * LANES);
+            codes[i] = affine ? SCALE(sums[from][i % vectors], factor) : SRA(sums[from][i % vectors], factor);
         }
-        const VECTOR packed = PACK(codes[0], codes[1], codes[2], codes[3], lo, hi, range);
+        const VECTOR packed = affine ? PACK_AFFINE(codes[0], codes[1], codes[2], codes[3], zero, lo, hi)
+                                     : PACK(codes[0], codes[1], codes[2], codes[3], lo, hi, range);
         OCT_I8_UNROLL
         for (int i = 0; i < together; i++, out += pixel)
             if (q + i < pixels) STORE_PART(out, packed, i, size, count);
@@ -143,12 +147,16 @@ NAME(conv_tile)(const NAME(conv_end) *e, char *out, const char *x, const char *w
     }
     if (!e->stage)
         NAME(conv_store)(e, out, sums, pixels, blocks);
+    else if (e->stage->multiplier && e->last == OCT_I8_BLOCK)
+        NAME(conv_store_codes)(e, out, sums, pixels, blocks, OCT_I8_UNSIGNED, 1, 1);
+    else if (e->stage->multiplier)
+        NAME(conv_store_codes)(e, out, sums, pixels, blocks, OCT_I8_UNSIGNED, 0, 1);
     else if (e->last == OCT_I8_BLOCK && e->stage->lo == 0)
-        NAME(conv_store_codes)(e, out, sums, pixels, blocks, OCT_I8_FROM_ZERO, 1);
+        NAME(conv_store_codes)(e, out, sums, pixels, blocks, OCT_I8_FROM_ZERO, 1, 0);
     else if (e->last == OCT_I8_BLOCK && e->stage->lo < 0)
-        NAME(conv_store_codes)(e, out, sums, pixels, blocks, OCT_I8_SIGNED, 1);
+        NAME(conv_store_codes)(e, out, sums, pixels, blocks, OCT_I8_SIGNED, 1, 0);
     else
-        NAME(conv_store_codes)(e, out, sums, pixels, blocks, e->stage->lo < 0 ? OCT_I8_SIGNED : OCT_I8_UNSIGNED, 0);
+        NAME(conv_store_codes)(e, out, sums, pixels, blocks, e->stage->lo < 0 ? OCT_I8_SIGNED : OCT_I8_UNSIGNED, 0, 0);
 }
 
 /* `count` tiles of p pixels. */
@@ -268,6 +276,9 @@ static TARGET void NAME(conv_run)(char *out, ptrdiff_t out_pixel, const void *x,
     } else {
         s.next_tap = (p->x_tap - p->channels) * OPERAND_BYTES;
     }
+    const int32_t *factors = !stage              ? NULL
+                             : stage->multiplier ? (const int32_t *)(const void *)stage->multiplier
+                                                 : stage->shift;
     int blocks = 1;
     for (int first = 0; first < p->outputs; first += blocks * OCT_I8_BLOCK) {
         blocks = NAME(conv_blocks)(p->pixels, p->outputs - first, s.block);
@@ -276,7 +287,7 @@ static TARGET void NAME(conv_run)(char *out, ptrdiff_t out_pixel, const void *x,
         const char *weights = (const char *)w + first / OCT_I8_BLOCK * s.block;
         const NAME(conv_end) end = {.pixel = out_pixel,
                                     .stage = stage,
-                                    .shift = stage ? stage->shift + first : NULL,
+                                    .shift = stage ? factors + first : NULL,
                                     .last = left < OCT_I8_BLOCK ? left : OCT_I8_BLOCK};
         /* Even shares, no narrow last tile: `wide` tiles of count + 1 pixels, the others of count. */
         const int tiles = (p->pixels + most - 1) / most, count = p->pixels / tiles, wide = p->pixels % tiles;
@@ -291,7 +302,11 @@ static TARGET void NAME(conv_run)(char *out, ptrdiff_t out_pixel, const void *x,
 static TARGET void NAME(conv_row)(int32_t *acc, const void *x, const void *w, const int32_t *start,
                                   const oct_i8_conv_row *p)
 {
-    NAME(conv_run)((char *)acc, p->acc_pixel * (ptrdiff_t)sizeof *acc, x, w, start, p, NULL);
+    int row = 0;
+    do { /* a weight block per row, not a row per weight block: few weights are what most calls have */
+        NAME(conv_run)((char *)(acc + row * p->acc_next), p->acc_pixel * (ptrdiff_t)sizeof *acc,
+                       (const char *)x + row * p->x_next * OPERAND_BYTES, w, start, p, NULL);
+    } while (++row < p->rows);
 }
 
 static TARGET void NAME(conv_codes)(uint8_t *codes, const void *x, const void *w, const int32_t *start,
@@ -304,6 +319,7 @@ static TARGET void NAME(conv_codes)(uint8_t *codes, const void *x, const void *w
 #undef STORE_SOME
 #undef STORE_PART
 #undef SET_BYTE
+#undef SET_WORD
 #undef BROADCAST
 #undef PIXELS_1
 #undef PIXELS_2

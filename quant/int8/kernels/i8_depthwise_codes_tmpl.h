@@ -20,6 +20,8 @@
  *   OPERANDS(raw, is_signed)   bytes: code + 128 if signed (or see PACK_DEPTHWISE); pairs: 16-bit operands
  *   LOW_8, HIGH_8, LOW_16, HIGH_16   unpack instructions (bytes: all, pairs: the last two)
  *   PACK_BLOCK(sums, lo, hi)      GROUP vectors of sums to BLOCK clamped bytes
+ *   SCALE                         as in i8_conv_tmpl.h
+ *   PACK_BLOCK_AFFINE(sums, zero, lo, hi)   the same, unsigned, with `zero` added before the clamp
  *   PACK_DEPTHWISE    packing of this instance, when its operands or the order of its weights are its own; may be undefined
  *   PIXELS_S1, PIXELS_S2, PIXELS_5   pixels of a tile: two rows at stride 1, one row at stride 2, five taps
  */
@@ -42,19 +44,19 @@ typedef struct NAME(dw_job) {
 
 /* `n` tap rows of a block, each given as its raw bytes. */
 static inline __attribute__((always_inline)) TARGET void NAME(dw_interleave)(VECTOR column[3][GROUP], const RAW raw[6],
-                                                                             int n, int is_signed)
+                                                                             int n, int kind)
 {
     OCT_I8_UNROLL
     for (int g = 0; g < COLUMN_GROUPS(n); g++) {
         const int first = g * GROUP, left = n - first;
-        const VECTOR r0 = OPERANDS(raw[first], is_signed);
-        const VECTOR r1 = left > 1 ? OPERANDS(raw[first + 1], is_signed) : r0;
+        const VECTOR r0 = OPERANDS(raw[first], kind == OCT_I8_CODES_S8);
+        const VECTOR r1 = left > 1 ? OPERANDS(raw[first + 1], kind == OCT_I8_CODES_S8) : r0;
 #if GROUP == 4
         const VECTOR low = LOW_8(r0, r1), high = HIGH_8(r0, r1);
         VECTOR low2 = low, high2 = high;
         if (left > 2) {
-            const VECTOR r2 = OPERANDS(raw[first + 2], is_signed);
-            const VECTOR r3 = left > 3 ? OPERANDS(raw[first + 3], is_signed) : r2;
+            const VECTOR r2 = OPERANDS(raw[first + 2], kind == OCT_I8_CODES_S8);
+            const VECTOR r3 = left > 3 ? OPERANDS(raw[first + 3], kind == OCT_I8_CODES_S8) : r2;
             low2 = LOW_8(r2, r3);
             high2 = HIGH_8(r2, r3);
         }
@@ -87,19 +89,22 @@ static inline __attribute__((always_inline)) TARGET void NAME(dw_add)(VECTOR sum
     }
 }
 
-static inline __attribute__((always_inline)) TARGET RAW NAME(dw_codes)(const VECTOR sums[GROUP], const char *set, int lo,
-                                                                       int hi)
+static inline __attribute__((always_inline)) TARGET RAW NAME(dw_codes)(const VECTOR sums[GROUP], const char *set,
+                                                                       const oct_i8_depthwise_rows *p, int kind)
 {
     VECTOR codes[GROUP];
     OCT_I8_UNROLL
-    for (int k = 0; k < GROUP; k++) codes[k] = SRA(sums[k], LOAD(SET_SHIFTS(set) + k * LANES * 4));
-    return PACK_BLOCK(codes, lo, hi);
+    for (int k = 0; k < GROUP; k++) {
+        const VECTOR factor = LOAD(SET_SHIFTS(set) + k * LANES * 4);
+        codes[k] = kind == OCT_I8_CODES_AFFINE ? SCALE(sums[k], factor) : SRA(sums[k], factor);
+    }
+    return kind == OCT_I8_CODES_AFFINE ? PACK_BLOCK_AFFINE(codes, p->zero, p->lo, p->hi) : PACK_BLOCK(codes, p->lo, p->hi);
 }
 
 /* `pixels` x `rows` outputs of one wide block from output pixel x on; all but job and x are constants in every use.
  * border: some columns may lie outside. */
 static inline __attribute__((always_inline)) TARGET void NAME(dw_tile)(const NAME(dw_job) *job, int x, int taps,
-                                                                       int stride, int rows, int pixels, int is_signed,
+                                                                       int stride, int rows, int pixels, int kind,
                                                                        int border)
 {
     const oct_i8_depthwise_rows *p = job->p;
@@ -117,7 +122,7 @@ static inline __attribute__((always_inline)) TARGET void NAME(dw_tile)(const NAM
         const int inside = !border || (first + j >= 0 && first + j < p->width);
         OCT_I8_UNROLL
         for (int r = 0; r < n; r++) raw[r] = inside ? RAW_LOAD(job->rows[r] + at) : RAW_SET(p->fill);
-        NAME(dw_interleave)(column, raw, n, is_signed);
+        NAME(dw_interleave)(column, raw, n, kind);
         /* Weights are operands in memory: without this the compiler keeps them in registers and spills the sums. */
         __asm__("" : "+r"(set));
         OCT_I8_UNROLL
@@ -130,22 +135,22 @@ static inline __attribute__((always_inline)) TARGET void NAME(dw_tile)(const NAM
     OCT_I8_UNROLL
     for (int i = 0; i < rows * pixels; i++) {
         uint8_t *out = job->out + i / pixels * p->out_row + (x + i % pixels) * channels + job->channel;
-        RAW_STORE(out, NAME(dw_codes)(sums[i / pixels][i % pixels], set, p->lo, p->hi));
+        RAW_STORE(out, NAME(dw_codes)(sums[i / pixels][i % pixels], set, p, kind));
     }
 }
 
 /* All pixels of `rows` output rows, one wide block. */
 static inline __attribute__((always_inline)) TARGET void NAME(dw_wide)(const NAME(dw_job) *job, int taps, int stride,
-                                                                       int rows, int tile, int is_signed)
+                                                                       int rows, int tile, int kind)
 {
     const oct_i8_depthwise_rows *p = job->p;
     for (int x = 0; x < p->pixels;) {
         const int first = x * stride - p->left, whole = p->pixels - x >= tile;
         if (whole && first >= 0 && first + (tile - 1) * stride + taps <= p->width) {
-            NAME(dw_tile)(job, x, taps, stride, rows, tile, is_signed, 0);
+            NAME(dw_tile)(job, x, taps, stride, rows, tile, kind, 0);
             x += tile;
         } else {
-            NAME(dw_tile)(job, x, taps, stride, rows, 1, is_signed, 1);
+            NAME(dw_tile)(job, x, taps, stride, rows, 1, kind, 1);
             x++;
         }
     }
@@ -164,7 +169,7 @@ static inline __attribute__((always_inline)) TARGET RAW NAME(dw_flat_load)(const
  * the input rows of `width` bytes. */
 static inline __attribute__((always_inline)) TARGET void NAME(dw_flat_block)(const NAME(dw_job) *job, const char *set,
                                                                              ptrdiff_t base, ptrdiff_t width, ptrdiff_t count,
-                                                                             int taps, int stride, int rows, int is_signed,
+                                                                             int taps, int stride, int rows, int kind,
                                                                              int border)
 {
     const oct_i8_depthwise_rows *p = job->p;
@@ -186,13 +191,13 @@ static inline __attribute__((always_inline)) TARGET void NAME(dw_flat_block)(con
                 raw[r] = RAW_EVEN(raw[r], next, channels);
             }
         }
-        NAME(dw_interleave)(column, raw, n, is_signed);
+        NAME(dw_interleave)(column, raw, n, kind);
         OCT_I8_UNROLL
         for (int i = 0; i < rows; i++) NAME(dw_add)(sums[i], column, set, i, t, taps, n);
     }
     OCT_I8_UNROLL
     for (int i = 0; i < rows; i++) {
-        const RAW codes = NAME(dw_codes)(sums[i], set, p->lo, p->hi);
+        const RAW codes = NAME(dw_codes)(sums[i], set, p, kind);
         uint8_t *out = job->out + i * p->out_row + base;
         if (count >= BLOCK)
             RAW_STORE(out, codes);
@@ -203,7 +208,7 @@ static inline __attribute__((always_inline)) TARGET void NAME(dw_flat_block)(con
 
 /* `rows` output rows, flat. */
 static inline __attribute__((always_inline)) TARGET void NAME(dw_flat)(const NAME(dw_job) *job, size_t set_bytes, int sets,
-                                                                       int taps, int stride, int rows, int is_signed)
+                                                                       int taps, int stride, int rows, int kind)
 {
     const oct_i8_depthwise_rows *p = job->p;
     const ptrdiff_t channels = p->layer.channels, width = p->width * channels, count = p->pixels * channels;
@@ -212,24 +217,24 @@ static inline __attribute__((always_inline)) TARGET void NAME(dw_flat)(const NAM
     for (ptrdiff_t base = 0; base < count; base += BLOCK, which = which + 1 < sets ? which + 1 : 0) {
         const char *set = job->set + (size_t)which * set_bytes;
         if (base * stride >= before && base * stride + reach <= width && count - base >= BLOCK)
-            NAME(dw_flat_block)(job, set, base, width, BLOCK, taps, stride, rows, is_signed, 0);
+            NAME(dw_flat_block)(job, set, base, width, BLOCK, taps, stride, rows, kind, 0);
         else
-            NAME(dw_flat_block)(job, set, base, width, count - base, taps, stride, rows, is_signed, 1);
+            NAME(dw_flat_block)(job, set, base, width, count - base, taps, stride, rows, kind, 1);
     }
 }
 
-/* One or two output rows of every block; taps, stride, tile and is_signed are constants in every use. */
+/* One or two output rows of every block; taps, stride, tile and kind are constants in every use. */
 static inline __attribute__((always_inline)) TARGET void NAME(dw_rows)(NAME(dw_job) *job, const oct_i8_depthwise_cut *cut,
                                                                        int two, int taps, int stride, int tile,
-                                                                       int is_signed)
+                                                                       int kind)
 {
     const char *packed = job->set;
     const int pair = stride == 1 && taps == 3;
     if (cut->flat) {
         if (pair && two)
-            NAME(dw_flat)(job, cut->set_bytes, cut->sets, taps, stride, 2, is_signed);
+            NAME(dw_flat)(job, cut->set_bytes, cut->sets, taps, stride, 2, kind);
         else
-            NAME(dw_flat)(job, cut->set_bytes, cut->sets, taps, stride, 1, is_signed);
+            NAME(dw_flat)(job, cut->set_bytes, cut->sets, taps, stride, 1, kind);
         return;
     }
     for (int i = 0; i < cut->sets; i++) {
@@ -237,19 +242,21 @@ static inline __attribute__((always_inline)) TARGET void NAME(dw_rows)(NAME(dw_j
         job->set = packed + (size_t)i * cut->set_bytes;
         job->channel = channel < last ? channel : last;
         if (pair && two)
-            NAME(dw_wide)(job, taps, stride, 2, tile, is_signed);
+            NAME(dw_wide)(job, taps, stride, 2, tile, kind);
         else
-            NAME(dw_wide)(job, taps, stride, 1, pair ? 4 : tile, is_signed);
+            NAME(dw_wide)(job, taps, stride, 1, pair ? 4 : tile, kind);
     }
 }
 
 #define SHAPE(shape, taps, stride, tile)                                                                                \
     static TARGET void NAME(dw_##shape)(NAME(dw_job) *job, const oct_i8_depthwise_cut *cut, int two)                   \
     {                                                                                                                  \
-        if (job->p->layer.is_signed)                                                                                   \
-            NAME(dw_rows)(job, cut, two, taps, stride, tile, 1);                                                       \
+        if (job->p->affine)                                                                                            \
+            NAME(dw_rows)(job, cut, two, taps, stride, tile, OCT_I8_CODES_AFFINE);                                     \
+        else if (job->p->layer.is_signed)                                                                              \
+            NAME(dw_rows)(job, cut, two, taps, stride, tile, OCT_I8_CODES_S8);                                         \
         else                                                                                                           \
-            NAME(dw_rows)(job, cut, two, taps, stride, tile, 0);                                                       \
+            NAME(dw_rows)(job, cut, two, taps, stride, tile, OCT_I8_CODES_U8);                                         \
     }
 SHAPE(3x3s1, 3, 1, PIXELS_S1)
 SHAPE(3x3s2, 3, 2, PIXELS_S2)
@@ -308,6 +315,7 @@ void NAME(oct_i8_fill_depthwise_codes)(oct_i8_kernels *table)
 #undef LANES
 #undef LOAD
 #undef SRA
+#undef SCALE
 #undef DOT
 #undef GROUP
 #undef RAW
@@ -323,6 +331,7 @@ void NAME(oct_i8_fill_depthwise_codes)(oct_i8_kernels *table)
 #undef LOW_16
 #undef HIGH_16
 #undef PACK_BLOCK
+#undef PACK_BLOCK_AFFINE
 #undef PACK_DEPTHWISE
 #undef PIXELS_S1
 #undef PIXELS_S2

@@ -194,6 +194,8 @@ static TARGET void NAME(depthwise_row)(int32_t *acc, const void *x, const void *
 #undef VECTOR
 #undef LANES
 #undef SRA
+#undef SCALE
+#undef PACK_AFFINE
 #undef PACK
 #undef LOAD
 #undef STORE

@@ -412,12 +412,14 @@ static TARGET void NAME(quantize_f32)(uint8_t *codes, uint8_t *bits, const float
         quantize_run(codes, bits, x, n, &plan, 0, 0);
 }
 
-static TARGET void NAME(dequantize)(float *x, const uint8_t *codes, size_t n, float delta, int is_signed)
+static TARGET void NAME(dequantize)(float *x, const uint8_t *codes, size_t n, float delta, int zero, int is_signed)
 {
     const vf scale = vf_set(delta);
+    const vi minus = vi_set(-zero);
     for (; n >= LANES; n -= LANES, x += LANES, codes += LANES)
-        vf_store(x, vf_mul(vi_to_float(vi_load_codes(codes, is_signed)), scale));
-    if (n) vf_store_some(x, vf_mul(vi_to_float(vi_load_codes_some(codes, (int)n, is_signed)), scale), (int)n);
+        vf_store(x, vf_mul(vi_to_float(vi_add(vi_load_codes(codes, is_signed), minus)), scale));
+    if (n)
+        vf_store_some(x, vf_mul(vi_to_float(vi_add(vi_load_codes_some(codes, (int)n, is_signed), minus)), scale), (int)n);
 }
 
 static TARGET void NAME(mask_apply)(float *dx, const float *dy, const uint8_t *bits, size_t n)
@@ -669,8 +671,14 @@ static TARGET void NAME(blend)(uint8_t *codes, const uint8_t *const x[4], const 
         codes[c] = (uint8_t)(((x0[c] ^ sign) * w0 + (x1[c] ^ sign) * w1 + (x2[c] ^ sign) * w2 + (x3[c] ^ sign) * w3 + start) >> 20);
 }
 
+#include "quant/int8/kernels/i8_affine_tmpl.h"
+
 void NAME(oct_i8_fill_elementwise)(oct_i8_kernels *table)
 {
+    table->requantize_affine = NAME(requantize_affine);
+    table->add_affine = NAME(add_affine);
+    table->mul_affine = NAME(mul_affine);
+    table->quantize_affine = NAME(quantize_affine);
     table->requantize = NAME(requantize);
     table->mask_range = NAME(mask_range);
     table->acc_sums = NAME(acc_sums);

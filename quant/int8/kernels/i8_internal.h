@@ -14,6 +14,9 @@
 #define OCT_I8_UNROLL _Pragma("GCC unroll 32")
 #endif
 
+/* What codes of a depthwise layer are, a constant of its instances. */
+enum { OCT_I8_CODES_U8, OCT_I8_CODES_S8, OCT_I8_CODES_AFFINE };
+
 /* Every entry from the C reference (s16 operands, group 2). */
 void oct_i8_fill_c(oct_i8_kernels *table);
 /* Override with what `cpu_mask` allows; nothing on other architectures. */
@@ -23,6 +26,11 @@ void oct_i8_fill_arm(oct_i8_kernels *table, uint32_t cpu_mask);
 /* The 256-bit VNNI kernels in EVEX encoding over any table, for checkkern on machines with AVX-512 VNNI but
  * without AVX-VNNI; x86 only. */
 void oct_i8_fill_vnni256(oct_i8_kernels *table);
+
+/* Convolution to sums on tiles, over the avx512vnni level, whose conv_row small calls go to; x86 only. */
+void oct_i8_fill_amx(oct_i8_kernels *table);
+void oct_i8_conv_row_avx512vnni(int32_t *acc, const void *x, const void *w, const int32_t *start,
+                                const oct_i8_conv_row *p);
 
 /* Elementwise kernels of one level (everything but layouts, convolutions and `level`). */
 void oct_i8_fill_elementwise_avx2(oct_i8_kernels *table);

@@ -24,7 +24,7 @@
 
 #define OCT_I8_BLOCK 16 /* output channels of a packed weight block, on every level */
 
-/* One output row of a dense convolution or linear layer, or of one group of a grouped one:
+/* Output rows of a dense convolution or linear layer, or of one group of a grouped one; of one row:
  *   acc[p*acc_pixel + o] = start[o] + sum_{r,t,i} x[p*x_pixel + r*x_row + t*x_tap + i] * w(o, r, t, i)
  * where x holds operands as pad_image left them and w is what pack_conv made. x strides are in OPERANDS. */
 typedef struct oct_i8_conv_row {
@@ -33,17 +33,25 @@ typedef struct oct_i8_conv_row {
     int channels;                     /* padded channels: a multiple of the table's `group` */
     ptrdiff_t x_pixel, x_row, x_tap;  /* multiples of `group` */
     ptrdiff_t acc_pixel;              /* >= outputs */
+    int rows;                         /* conv_row: output rows; 0 and 1 are one row */
+    ptrdiff_t x_next, acc_next;       /* from output row to output row */
 } oct_i8_conv_row;
 
 /* The output stage of an entry that writes codes: how a sum becomes a code without leaving the registers.
  *   code[o] = clamp(floor(sum[o] / 2^shift[o]), lo, hi)
  * `start` holds the rounding constant oct_i8_rounding(shift[o]) on top of bias and correction, so the floor is the
  * rounding right shift of requant.h. Shifts outside 0..OCT_I8_MAX_CODE_SHIFT go through sums and `requantize`.
- * Another profile (per-channel multiplier, zero point) adds fields here and changes no signature. */
+ * With multipliers (profile affine, affine.h):
+ *   code[o] = clamp(rne((float)sum[o] * multiplier[o]) + zero, lo, hi)      conversion and product each rounded once
+ * Multipliers outside [0, OCT_I8_MAX_CODE_MULTIPLIER] go through sums and `requantize_affine`. */
 typedef struct oct_i8_output {
     const int32_t *shift; /* one per output, rounded up to OCT_I8_BLOCK (the rest 0), each 0..OCT_I8_MAX_CODE_SHIFT */
-    int lo, hi;           /* within 0..255, or -128..127 with lo < 0 */
+    const float *multiplier; /* not NULL: instead of shift, laid out like it */
+    int zero;             /* with multipliers: 0..255 */
+    int lo, hi;           /* within 0..255, or -128..127 with lo < 0; with multipliers within 0..255 */
 } oct_i8_output;
+/* Below 1 the product of any int32 still fits one. */
+#define OCT_I8_MAX_CODE_MULTIPLIER 0x1.fffffep-1f
 
 /* 30: |sum| < 2^29 + 2^30 by the bounds above, and the rounding constant of 2^29 keeps it below 2^31. */
 enum { OCT_I8_MAX_CODE_SHIFT = 30 };
@@ -70,6 +78,7 @@ typedef struct oct_i8_depthwise_rows {
     int out_rows, pixels;
     int width, left, fill;
     ptrdiff_t out_row;
+    int affine, zero;           /* affine: the packed form holds multipliers; input and output codes are u8 */
     int lo, hi;                 /* as in oct_i8_output */
 } oct_i8_depthwise_rows;
 
@@ -91,8 +100,22 @@ typedef struct oct_i8_pad {
     int top, left, bottom, right;     /* border, >= 0 */
     int padded_channels;              /* of the result, >= channels; the extra channels hold operand 0 */
     int is_signed;                    /* source codes are s8 */
-    int fill;                         /* code of the border (0 in profile po2) */
+    int fill;                         /* code of the border: the zero point */
 } oct_i8_pad;
+
+/* Two operands of profile affine. mul uses a_scale only. */
+typedef struct oct_i8_affine_pair {
+    float a_scale, b_scale; /* steps of the output's scale per code */
+    int a_zero, b_zero, zero;
+    int lo, hi;             /* within 0..255 */
+} oct_i8_affine_pair;
+
+/* Floats to codes of profile affine; see quantize_affine. */
+typedef struct oct_i8_affine_quantize {
+    float inverse;
+    int zero, lo, hi; /* lo, hi within 0..255 */
+    float x_low, x_high, p_low, p_high;
+} oct_i8_affine_quantize;
 
 typedef struct oct_i8_kernels {
     const char *level;    /* level name of base/cpu.h whose variants fill this table */
@@ -114,17 +137,17 @@ typedef struct oct_i8_kernels {
      * for u8 codes, else 0; 0 in the padding). */
     void (*pack_conv)(void *packed, int32_t *correction, const int8_t *w, int outputs, int taps_h, int taps_w,
                       int channels, int is_signed);
-    /* start = [outputs rounded up to 16], x and w as above. */
+    /* start = [outputs rounded up to 16], x and w as above. All rows. */
     void (*conv_row)(int32_t *acc, const void *x, const void *w, const int32_t *start, const oct_i8_conv_row *p);
 
-    /* The same row, writing codes: codes[p*acc_pixel + o], acc_pixel in codes. */
+    /* The first of these rows, writing codes: codes[p*acc_pixel + o], acc_pixel in codes. */
     void (*conv_codes)(uint8_t *codes, const void *x, const void *w, const int32_t *start, const oct_i8_conv_row *p,
                        const oct_i8_output *output);
 
     /* Depthwise layers that write codes. packed_depthwise_codes_bytes is 0 for a layer this level leaves to
      * depthwise_row and requantize. Packing takes w = [taps][taps][channels] s8, start[channels] = bias + rounding
-     * constant (what the level must add for s8 codes it adds itself), shift[channels] as in oct_i8_output; the packed
-     * form, 64-byte aligned storage of the caller, holds all three. */
+     * constant (what the level must add for s8 codes it adds itself), shift[channels] as in oct_i8_output, or the bits of
+     * its multipliers; the packed form, 64-byte aligned storage of the caller, holds all three. */
     size_t (*packed_depthwise_codes_bytes)(const oct_i8_depthwise *layer);
     void (*pack_depthwise_codes)(void *packed, const int8_t *w, const int32_t *start, const int32_t *shift,
                                  const oct_i8_depthwise *layer);
@@ -141,6 +164,10 @@ typedef struct oct_i8_kernels {
      * contiguous elements on both sides. shift[o] in [-31, 62]; [lo, hi] within 0..255 or -128..127. */
     void (*requantize)(uint8_t *codes, const int32_t *acc, const int8_t *shift, size_t pixels, int channels, int lo,
                        int hi);
+    /* codes[p][o] = clamp(rne((float)acc[p][o] * multiplier[o]) + zero, lo, hi), 0 <= lo <= hi <= 255: oct_affine_round.
+     * Multipliers are finite and >= 0. */
+    void (*requantize_affine)(uint8_t *codes, const int32_t *acc, const float *multiplier, size_t pixels, int channels,
+                              int zero, int lo, int hi);
     /* bits[e/8] bit e%8 = (low[c] <= acc[e] <= high[c]), e = p*channels + c; unused bits of the last byte are 0. */
     void (*mask_range)(uint8_t *bits, const int32_t *acc, const int32_t *low, const int32_t *high, size_t pixels,
                        int channels);
@@ -165,8 +192,12 @@ typedef struct oct_i8_kernels {
      * infinite. */
     void (*quantize_f32)(uint8_t *codes, uint8_t *bits, const float *x, size_t n, float act_lo, float act_hi,
                          float clip_lo, float clip_hi, float kappa, int lo, int hi);
-    /* x = code * delta (delta a power of two: exact). */
-    void (*dequantize)(float *x, const uint8_t *codes, size_t n, float delta, int is_signed);
+    /* Profile affine, with p = x*inverse rounded once:
+     *   code = oct_affine_round(p, zero, lo, hi);  bit = x_low <= x && x <= x_high && p_low <= p && p <= p_high
+     * bits as in mask_range; bits may be NULL. NaN gives code lo and bit 0. */
+    void (*quantize_affine)(uint8_t *codes, uint8_t *bits, const float *x, size_t n, const oct_i8_affine_quantize *q);
+    /* x = (code - zero) * delta, one rounding (none where delta is a power of two). */
+    void (*dequantize)(float *x, const uint8_t *codes, size_t n, float delta, int zero, int is_signed);
     /* dx = bit ? dy : 0. dx may be dy. */
     void (*mask_apply)(float *dx, const float *dy, const uint8_t *bits, size_t n);
 
@@ -187,6 +218,10 @@ typedef struct oct_i8_kernels {
                 int shift, int lo, int hi);
     void (*mul)(uint8_t *codes, const uint8_t *a, const uint8_t *b, size_t n, int a_signed, int b_signed, int shift,
                 int lo, int hi);
+    /* The same in profile affine, u8 codes: clamp(rne((a - a_zero)*a_scale + (b - b_zero)*b_scale) + zero, lo, hi) and
+     * clamp(rne((a - a_zero)*(b - b_zero)*scale) + zero, lo, hi); every product and sum of floats is rounded once. */
+    void (*add_affine)(uint8_t *codes, const uint8_t *a, const uint8_t *b, size_t n, const oct_i8_affine_pair *p);
+    void (*mul_affine)(uint8_t *codes, const uint8_t *a, const uint8_t *b, size_t n, const oct_i8_affine_pair *p);
     /* codes[p*out_pixel + c] = clamp(rshift_round(x[p*in_pixel + c], shift), lo, hi): concat and re-scaling. */
     void (*rescale)(uint8_t *codes, const uint8_t *x, size_t pixels, int channels, ptrdiff_t out_pixel,
                     ptrdiff_t in_pixel, int is_signed, int shift, int lo, int hi);
@@ -203,7 +238,7 @@ typedef struct oct_i8_kernels {
 } oct_i8_kernels;
 
 /* Fills the table: the C reference first, then every level in `cpu_mask` (base/cpu.h) in the order
- * avx2, avx512 (16-bit pairs), avxvnni, avx512vnni; neon, neondot. The mask must only hold features this machine has. */
+ * avx2, avx512 (16-bit pairs), avxvnni, avx512vnni, amx; neon, neondot. The mask must only hold features this machine has. */
 void oct_i8_kernels_init(oct_i8_kernels *table, uint32_t cpu_mask);
 
 #endif

@@ -70,6 +70,36 @@ INLINE AVX512 __m512i pack_512(__m512i a, __m512i b, __m512i c, __m512i d, __m51
     return _mm512_permutexvar_epi32(order, codes);
 }
 
+/* The product of a multiplier below 1 fits an int32; the conversion rounds to nearest even (the mode that the C library
+ * starts with, on which everything here relies). Saturation keeps what lies outside 16 bits outside 0..255. */
+INLINE AVX2 __m256i scale_256(__m256i v, __m256i m)
+{
+    return _mm256_cvtps_epi32(_mm256_mul_ps(_mm256_cvtepi32_ps(v), _mm256_castsi256_ps(m)));
+}
+
+INLINE AVX512 __m512i scale_512(__m512i v, __m512i m)
+{
+    return _mm512_cvtps_epi32(_mm512_mul_ps(_mm512_cvtepi32_ps(v), _mm512_castsi512_ps(m)));
+}
+
+INLINE AVX2 __m256i pack_affine_256(__m256i a, __m256i b, __m256i c, __m256i d, __m256i zero, __m256i lo, __m256i hi)
+{
+    const __m256i order = _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7);
+    const __m256i low = _mm256_adds_epi16(_mm256_packs_epi32(a, b), zero);
+    const __m256i high = _mm256_adds_epi16(_mm256_packs_epi32(c, d), zero);
+    const __m256i codes = _mm256_min_epu8(_mm256_max_epu8(_mm256_packus_epi16(low, high), lo), hi);
+    return _mm256_permutevar8x32_epi32(codes, order);
+}
+
+INLINE AVX512 __m512i pack_affine_512(__m512i a, __m512i b, __m512i c, __m512i d, __m512i zero, __m512i lo, __m512i hi)
+{
+    const __m512i order = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
+    const __m512i low = _mm512_adds_epi16(_mm512_packs_epi32(a, b), zero);
+    const __m512i high = _mm512_adds_epi16(_mm512_packs_epi32(c, d), zero);
+    const __m512i codes = _mm512_min_epu8(_mm512_max_epu8(_mm512_packus_epi16(low, high), lo), hi);
+    return _mm512_permutexvar_epi32(order, codes);
+}
+
 /* Half `part` of v; a partial one by way of the stack. */
 INLINE AVX2 void store_part_256(uint8_t *p, __m256i v, int part, int n)
 {
@@ -151,7 +181,10 @@ static const uint8_t spread_pairs[2][32] = {
 #define STORE_SOME(p, v, n) STORE_SOME_256(p, v, n)
 #define BROADCAST(p) BROADCAST_256(p)
 #define SRA(v, n) SRA_256(v, n)
+#define SCALE(v, m) scale_256(v, m)
+#define PACK_AFFINE(a, b, c, d, zero, lo, hi) pack_affine_256(a, b, c, d, zero, lo, hi)
 #define SET_BYTE(x) _mm256_set1_epi8((char)(x))
+#define SET_WORD(x) _mm256_set1_epi16((short)(x))
 #define PACK(a, b, c, d, lo, hi, range) pack_256(a, b, c, d, lo, hi, range)
 #define STORE_PART(p, v, part, size, n) store_part_256(p, v, part, n)
 #define DOT(s, x, w) _mm256_add_epi32(s, _mm256_madd_epi16(x, w))
@@ -176,7 +209,10 @@ static const uint8_t spread_pairs[2][32] = {
 #define STORE_SOME(p, v, n) STORE_SOME_512(p, v, n)
 #define BROADCAST(p) BROADCAST_512(p)
 #define SRA(v, n) SRA_512(v, n)
+#define SCALE(v, m) scale_512(v, m)
+#define PACK_AFFINE(a, b, c, d, zero, lo, hi) pack_affine_512(a, b, c, d, zero, lo, hi)
 #define SET_BYTE(x) _mm512_set1_epi8((char)(x))
+#define SET_WORD(x) _mm512_set1_epi16((short)(x))
 #define PACK(a, b, c, d, lo, hi, range) pack_512(a, b, c, d, lo, hi, range)
 #define STORE_PART(p, v, part, size, n) store_part_512(p, v, part, size, n)
 #define DOT(s, x, w) _mm512_add_epi32(s, _mm512_madd_epi16(x, w))
@@ -201,7 +237,10 @@ static const uint8_t spread_pairs[2][32] = {
 #define STORE_SOME(p, v, n) STORE_SOME_256(p, v, n)
 #define BROADCAST(p) BROADCAST_256(p)
 #define SRA(v, n) SRA_256(v, n)
+#define SCALE(v, m) scale_256(v, m)
+#define PACK_AFFINE(a, b, c, d, zero, lo, hi) pack_affine_256(a, b, c, d, zero, lo, hi)
 #define SET_BYTE(x) _mm256_set1_epi8((char)(x))
+#define SET_WORD(x) _mm256_set1_epi16((short)(x))
 #define PACK(a, b, c, d, lo, hi, range) pack_256(a, b, c, d, lo, hi, range)
 #define STORE_PART(p, v, part, size, n) store_part_256(p, v, part, n)
 #define DOT(s, x, w) _mm256_dpbusd_avx_epi32(s, x, w)
@@ -227,7 +266,10 @@ static const uint8_t spread_pairs[2][32] = {
 #define STORE_SOME(p, v, n) STORE_SOME_256(p, v, n)
 #define BROADCAST(p) BROADCAST_256(p)
 #define SRA(v, n) SRA_256(v, n)
+#define SCALE(v, m) scale_256(v, m)
+#define PACK_AFFINE(a, b, c, d, zero, lo, hi) pack_affine_256(a, b, c, d, zero, lo, hi)
 #define SET_BYTE(x) _mm256_set1_epi8((char)(x))
+#define SET_WORD(x) _mm256_set1_epi16((short)(x))
 #define PACK(a, b, c, d, lo, hi, range) pack_256(a, b, c, d, lo, hi, range)
 #define STORE_PART(p, v, part, size, n) store_part_256(p, v, part, n)
 #define DOT(s, x, w) _mm256_dpbusd_epi32(s, x, w)
@@ -252,7 +294,10 @@ static const uint8_t spread_pairs[2][32] = {
 #define STORE_SOME(p, v, n) STORE_SOME_512(p, v, n)
 #define BROADCAST(p) BROADCAST_512(p)
 #define SRA(v, n) SRA_512(v, n)
+#define SCALE(v, m) scale_512(v, m)
+#define PACK_AFFINE(a, b, c, d, zero, lo, hi) pack_affine_512(a, b, c, d, zero, lo, hi)
 #define SET_BYTE(x) _mm512_set1_epi8((char)(x))
+#define SET_WORD(x) _mm512_set1_epi16((short)(x))
 #define PACK(a, b, c, d, lo, hi, range) pack_512(a, b, c, d, lo, hi, range)
 #define STORE_PART(p, v, part, size, n) store_part_512(p, v, part, size, n)
 #define DOT(s, x, w) _mm512_dpbusd_epi32(s, x, w)
@@ -265,6 +310,11 @@ static const uint8_t spread_pairs[2][32] = {
 #define TILE_PIXELS 8
 #define SCALAR oct_i8_depthwise_row_u8
 #include "quant/int8/kernels/i8_depthwise_tmpl.h"
+
+void oct_i8_conv_row_avx512vnni(int32_t *acc, const void *x, const void *w, const int32_t *start, const oct_i8_conv_row *p)
+{
+    conv_row_avx512vnni(acc, x, w, start, p);
+}
 
 void oct_i8_fill_vnni256(oct_i8_kernels *table)
 {
@@ -310,6 +360,7 @@ void oct_i8_fill_x86(oct_i8_kernels *table, uint32_t cpu_mask)
         oct_i8_fill_depthwise_codes_avx512vnni(table);
         table->depthwise_row = depthwise_row_avx512vnni;
     }
+    if (cpu_mask & OCT_CPU_AMX) oct_i8_fill_amx(table);
 }
 
 #else

@@ -85,35 +85,56 @@ INLINE AVX512 __m512i even_512(__m512i a, __m512i b, int channels)
 
 /* ---- sums to bytes ---- */
 
-INLINE AVX2 __m256i pack_bytes_256(const __m256i v[4], int lo, int hi)
+/* `zero` is a constant 0 where there is none: the additions are then left out. */
+INLINE AVX2 __m256i words_plus_256(__m256i a, __m256i b, int zero)
 {
-    const __m256i low = _mm256_packs_epi32(v[0], v[1]), high = _mm256_packs_epi32(v[2], v[3]);
+    return _mm256_adds_epi16(_mm256_packs_epi32(a, b), _mm256_set1_epi16((short)zero));
+}
+
+INLINE AVX512 __m512i words_plus_512(__m512i a, __m512i b, int zero)
+{
+    return _mm512_adds_epi16(_mm512_packs_epi32(a, b), _mm512_set1_epi16((short)zero));
+}
+
+INLINE AVX2 __m256i scale_256(__m256i v, __m256i m)
+{
+    return _mm256_cvtps_epi32(_mm256_mul_ps(_mm256_cvtepi32_ps(v), _mm256_castsi256_ps(m)));
+}
+
+INLINE AVX512 __m512i scale_512(__m512i v, __m512i m)
+{
+    return _mm512_cvtps_epi32(_mm512_mul_ps(_mm512_cvtepi32_ps(v), _mm512_castsi512_ps(m)));
+}
+
+INLINE AVX2 __m256i pack_bytes_256(const __m256i v[4], int zero, int lo, int hi)
+{
+    const __m256i low = words_plus_256(v[0], v[1], zero), high = words_plus_256(v[2], v[3], zero);
     const __m256i least = _mm256_set1_epi8((char)lo), most = _mm256_set1_epi8((char)hi);
     return lo < 0 ? _mm256_min_epi8(_mm256_max_epi8(_mm256_packs_epi16(low, high), least), most)
                   : _mm256_min_epu8(_mm256_max_epu8(_mm256_packus_epi16(low, high), least), most);
 }
 
-INLINE AVX512 __m512i pack_bytes_512(const __m512i v[4], int lo, int hi)
+INLINE AVX512 __m512i pack_bytes_512(const __m512i v[4], int zero, int lo, int hi)
 {
-    const __m512i low = _mm512_packs_epi32(v[0], v[1]), high = _mm512_packs_epi32(v[2], v[3]);
+    const __m512i low = words_plus_512(v[0], v[1], zero), high = words_plus_512(v[2], v[3], zero);
     const __m512i least = _mm512_set1_epi8((char)lo), most = _mm512_set1_epi8((char)hi);
     return lo < 0 ? _mm512_min_epi8(_mm512_max_epi8(_mm512_packs_epi16(low, high), least), most)
                   : _mm512_min_epu8(_mm512_max_epu8(_mm512_packus_epi16(low, high), least), most);
 }
 
 /* After the clamp the low byte of each word is the code. */
-INLINE AVX2 __m128i pack_pairs_256(const __m256i v[2], int lo, int hi)
+INLINE AVX2 __m128i pack_pairs_256(const __m256i v[2], int zero, int lo, int hi)
 {
     const __m256i least = _mm256_set1_epi16((short)lo), most = _mm256_set1_epi16((short)hi);
-    const __m256i words = _mm256_min_epi16(_mm256_max_epi16(_mm256_packs_epi32(v[0], v[1]), least), most);
+    const __m256i words = _mm256_min_epi16(_mm256_max_epi16(words_plus_256(v[0], v[1], zero), least), most);
     const __m256i bytes = _mm256_and_si256(words, _mm256_set1_epi16(255));
     return _mm256_castsi256_si128(_mm256_permute4x64_epi64(_mm256_packus_epi16(bytes, bytes), 0x08));
 }
 
-INLINE AVX512 __m256i pack_pairs_512(const __m512i v[2], int lo, int hi)
+INLINE AVX512 __m256i pack_pairs_512(const __m512i v[2], int zero, int lo, int hi)
 {
     const __m512i least = _mm512_set1_epi16((short)lo), most = _mm512_set1_epi16((short)hi);
-    return _mm512_cvtepi16_epi8(_mm512_min_epi16(_mm512_max_epi16(_mm512_packs_epi32(v[0], v[1]), least), most));
+    return _mm512_cvtepi16_epi8(_mm512_min_epi16(_mm512_max_epi16(words_plus_512(v[0], v[1], zero), least), most));
 }
 
 INLINE AVX2 __m256i words_256(__m128i raw, int is_signed)
@@ -133,6 +154,7 @@ INLINE AVX512 __m512i words_512(__m256i raw, int is_signed)
 #define LANES 8
 #define LOAD(p) LOAD_256(p)
 #define SRA(v, n) _mm256_srav_epi32(v, n)
+#define SCALE(v, m) scale_256(v, m)
 #define DOT(s, x, w) _mm256_add_epi32(s, _mm256_madd_epi16(x, w))
 #define GROUP 2
 #define RAW __m128i
@@ -145,7 +167,8 @@ INLINE AVX512 __m512i words_512(__m256i raw, int is_signed)
 #define OPERANDS(raw, is_signed) words_256(raw, is_signed)
 #define LOW_16(a, b) _mm256_unpacklo_epi16(a, b)
 #define HIGH_16(a, b) _mm256_unpackhi_epi16(a, b)
-#define PACK_BLOCK(v, lo, hi) pack_pairs_256(v, lo, hi)
+#define PACK_BLOCK(v, lo, hi) pack_pairs_256(v, 0, lo, hi)
+#define PACK_BLOCK_AFFINE(v, zero, lo, hi) pack_pairs_256(v, zero, lo, hi)
 #define PIXELS_S1 2
 #define PIXELS_S2 3
 #define PIXELS_5 3
@@ -158,6 +181,7 @@ INLINE AVX512 __m512i words_512(__m256i raw, int is_signed)
 #define LANES 16
 #define LOAD(p) LOAD_512(p)
 #define SRA(v, n) _mm512_srav_epi32(v, n)
+#define SCALE(v, m) scale_512(v, m)
 #define DOT(s, x, w) _mm512_add_epi32(s, _mm512_madd_epi16(x, w))
 #define GROUP 2
 #define RAW __m256i
@@ -170,7 +194,8 @@ INLINE AVX512 __m512i words_512(__m256i raw, int is_signed)
 #define OPERANDS(raw, is_signed) words_512(raw, is_signed)
 #define LOW_16(a, b) _mm512_unpacklo_epi16(a, b)
 #define HIGH_16(a, b) _mm512_unpackhi_epi16(a, b)
-#define PACK_BLOCK(v, lo, hi) pack_pairs_512(v, lo, hi)
+#define PACK_BLOCK(v, lo, hi) pack_pairs_512(v, 0, lo, hi)
+#define PACK_BLOCK_AFFINE(v, zero, lo, hi) pack_pairs_512(v, zero, lo, hi)
 #define PIXELS_S1 4
 #define PIXELS_S2 4
 #define PIXELS_5 4
@@ -183,6 +208,7 @@ INLINE AVX512 __m512i words_512(__m256i raw, int is_signed)
 #define LANES 8
 #define LOAD(p) LOAD_256(p)
 #define SRA(v, n) _mm256_srav_epi32(v, n)
+#define SCALE(v, m) scale_256(v, m)
 #define DOT(s, x, w) _mm256_dpbusd_avx_epi32(s, x, w)
 #define GROUP 4
 #define RAW __m256i
@@ -197,7 +223,8 @@ INLINE AVX512 __m512i words_512(__m256i raw, int is_signed)
 #define HIGH_8(a, b) _mm256_unpackhi_epi8(a, b)
 #define LOW_16(a, b) _mm256_unpacklo_epi16(a, b)
 #define HIGH_16(a, b) _mm256_unpackhi_epi16(a, b)
-#define PACK_BLOCK(v, lo, hi) pack_bytes_256(v, lo, hi)
+#define PACK_BLOCK(v, lo, hi) pack_bytes_256(v, 0, lo, hi)
+#define PACK_BLOCK_AFFINE(v, zero, lo, hi) pack_bytes_256(v, zero, lo, hi)
 #define PIXELS_S1 1
 #define PIXELS_S2 2
 #define PIXELS_5 1
@@ -210,6 +237,7 @@ INLINE AVX512 __m512i words_512(__m256i raw, int is_signed)
 #define LANES 8
 #define LOAD(p) LOAD_256(p)
 #define SRA(v, n) _mm256_srav_epi32(v, n)
+#define SCALE(v, m) scale_256(v, m)
 #define DOT(s, x, w) _mm256_dpbusd_epi32(s, x, w)
 #define GROUP 4
 #define RAW __m256i
@@ -224,7 +252,8 @@ INLINE AVX512 __m512i words_512(__m256i raw, int is_signed)
 #define HIGH_8(a, b) _mm256_unpackhi_epi8(a, b)
 #define LOW_16(a, b) _mm256_unpacklo_epi16(a, b)
 #define HIGH_16(a, b) _mm256_unpackhi_epi16(a, b)
-#define PACK_BLOCK(v, lo, hi) pack_bytes_256(v, lo, hi)
+#define PACK_BLOCK(v, lo, hi) pack_bytes_256(v, 0, lo, hi)
+#define PACK_BLOCK_AFFINE(v, zero, lo, hi) pack_bytes_256(v, zero, lo, hi)
 #define PIXELS_S1 1
 #define PIXELS_S2 2
 #define PIXELS_5 1
@@ -237,6 +266,7 @@ INLINE AVX512 __m512i words_512(__m256i raw, int is_signed)
 #define LANES 16
 #define LOAD(p) LOAD_512(p)
 #define SRA(v, n) _mm512_srav_epi32(v, n)
+#define SCALE(v, m) scale_512(v, m)
 #define DOT(s, x, w) _mm512_dpbusd_epi32(s, x, w)
 #define GROUP 4
 #define RAW __m512i
@@ -251,7 +281,8 @@ INLINE AVX512 __m512i words_512(__m256i raw, int is_signed)
 #define HIGH_8(a, b) _mm512_unpackhi_epi8(a, b)
 #define LOW_16(a, b) _mm512_unpacklo_epi16(a, b)
 #define HIGH_16(a, b) _mm512_unpackhi_epi16(a, b)
-#define PACK_BLOCK(v, lo, hi) pack_bytes_512(v, lo, hi)
+#define PACK_BLOCK(v, lo, hi) pack_bytes_512(v, 0, lo, hi)
+#define PACK_BLOCK_AFFINE(v, zero, lo, hi) pack_bytes_512(v, zero, lo, hi)
 #define PIXELS_S1 3
 #define PIXELS_S2 4
 #define PIXELS_5 4

@@ -1,0 +1,98 @@
+/* SPDX-License-Identifier: BSD-2-Clause
+ * Values between layers. */
+#include <stdio.h>
+#include <string.h>
+
+#include "layers/import/keras_internal.h"
+
+oct_keras_value oct_keras_value_of(const oct_keras_builder *b, oct_value v)
+{
+    oct_keras_value x = {.v = v};
+    const oct_node *n = oct_graph_node(b->graph, v);
+    if (!n) return x; /* the graph has failed: whoever appended asks for its status */
+    x.rank = n->shape.rank - 1;
+    for (int i = 0; i < x.rank; i++) x.dim[i] = n->shape.dim[i + 1];
+    return x;
+}
+
+int64_t oct_keras_elements(const oct_keras_value *x)
+{
+    int64_t n = 1;
+    for (int i = 0; i < x->rank; i++) n *= x->dim[i];
+    return n;
+}
+
+const char *oct_keras_shape(char text[OCT_KERAS_SHAPE], const oct_keras_value *x)
+{
+    size_t used = 0;
+    text[0] = '\0';
+    for (int i = 0; i < x->rank; i++)
+        used += (size_t)snprintf(text + used, OCT_KERAS_SHAPE - used, "%s%lld", i ? ", " : "(", (long long)x->dim[i]);
+    snprintf(text + used, OCT_KERAS_SHAPE - used, ")");
+    return text;
+}
+
+static bool padded(const oct_keras_value *x)
+{
+    return x->pad[0] || x->pad[1] || x->pad[2] || x->pad[3];
+}
+
+/* The image as the network sees it, v*scale + offset = (v - mean)*scale: "normalize", made once for equal numbers. */
+static oct_status normalized(const oct_keras_layer *layer, const oct_keras_value *x, oct_value *out)
+{
+    oct_graph *g = layer->b->graph;
+    oct_normalize_attrs attrs = {{0}, {1, 1, 1, 1}};
+    int channels = oct_graph_node(g, x->v)->shape.dim[3];
+    for (int c = 0; c < channels && c < 4; c++) {
+        attrs.scale[c] = (float)x->scale[c];
+        attrs.mean[c] = (float)(-x->offset[c] / x->scale[c]);
+    }
+    for (int i = 1;; i++) {
+        char name[32] = "normalize";
+        if (i > 1) snprintf(name, sizeof name, "normalize/%d", i);
+        *out = oct_graph_find(g, name);
+        const oct_node *n = oct_graph_node(g, *out);
+        if (!n) *out = oct_normalize(g, name, x->v, attrs);
+        else if (n->op != &oct_op_normalize || memcmp(n->attrs, &attrs, sizeof attrs)) continue;
+        return oct_keras_graph_status(layer);
+    }
+}
+
+oct_status oct_keras_settle(const oct_keras_layer *layer, oct_keras_value *x, bool keep_pad)
+{
+    if (x->softmax)
+        return oct_keras_fail(layer, OCT_ERR_UNSUPPORTED, "reads a softmax: it is supported at the end of the network only");
+    if (!keep_pad && padded(x))
+        return oct_keras_fail(layer, OCT_ERR_UNSUPPORTED,
+                              "reads a ZeroPadding2D: it is supported in front of a convolution with padding \"valid\" and of "
+                              "a max pool of values >= 0");
+    if (x->raw) {
+        oct_value v;
+        OCT_TRY(normalized(layer, x, &v));
+        x->v = v;
+        x->raw = false;
+    }
+    return OCT_OK;
+}
+
+oct_status oct_keras_spatial(const oct_keras_layer *layer, oct_keras_value *x, bool keep_pad)
+{
+    char text[OCT_KERAS_SHAPE];
+    OCT_TRY(oct_keras_settle(layer, x, keep_pad));
+    const oct_node *n = oct_graph_node(layer->b->graph, x->v);
+    bool same = x->rank == 3 && n->shape.rank == 4;
+    for (int i = 0; i < 3 && same; i++)
+        same = x->dim[i] == n->shape.dim[i + 1] + (i < 2 ? x->pad[i] + x->pad[i + 2] : 0);
+    if (same) return OCT_OK;
+    if (x->rank == 3)
+        return oct_keras_fail(layer, OCT_ERR_UNSUPPORTED, "reads a vector reshaped to %s", oct_keras_shape(text, x));
+    return oct_keras_fail(layer, OCT_ERR_SHAPE, "expected an input (height, width, channels), found %s",
+                          oct_keras_shape(text, x));
+}
+
+oct_status oct_keras_flat(const oct_keras_layer *layer, oct_keras_value *x, const char *node)
+{
+    OCT_TRY(oct_keras_settle(layer, x, false));
+    if (oct_graph_node(layer->b->graph, x->v)->shape.rank != 2) x->v = oct_flatten(layer->b->graph, node, x->v);
+    return oct_keras_graph_status(layer);
+}
