@@ -9,7 +9,7 @@ PREFIX  ?= /usr/local
 B       := build/$(VARIANT)
 Q       := $(if $(V),,@)
 HDF5    := $(shell pkg-config --exists hdf5-serial 2>/dev/null && echo hdf5-serial || echo hdf5)
-PKGS    := $(HDF5) zlib libcjson libzip
+PKGS    := $(HDF5) zlib libcjson libzip libprotobuf-c
 MISSING := $(shell for p in $(PKGS) cunit; do pkg-config --exists $$p 2>/dev/null || echo $$p; done)
 
 OPT_release := -O3
@@ -31,19 +31,21 @@ LDALL := $(OPT_$(VARIANT)) -fopenmp -pthread $(LDFLAGS)
 LIB_DIRS := autograd/base autograd/kernels autograd layers layers/import quant quant/ptq quant/int8 quant/int8/kernels optim datasets train
 LIB_SRC  := $(foreach d,$(LIB_DIRS),$(wildcard $(d)/*.c))
 ENGINE_SRC := $(wildcard autograd/base/*.c quant/int8/*.c quant/int8/kernels/*.c)
-CLI_PARTS := args bench_account bench_layers bench_loader data peak progress report train_final train_options train_setup spin
+CLI_PARTS := args bench_account bench_layers bench_loader data load peak progress report train_final train_options train_setup spin
 CLI_SHARED := $(CLI_PARTS:%=train/cli/%.c)
 PROGRAMS := $(filter-out $(CLI_PARTS),$(basename $(notdir $(wildcard train/cli/*.c))))
 TESTS    := $(basename $(notdir $(wildcard tests/test_*.c)))
 
 obj = $(patsubst %.c,$(B)/%.o,$(1))
+# ONNX's messages, from our own description of them.
+ONNX     := $(B)/layers/import/onnx.pb-c
 LIB      := $(B)/liboctet.a
 ENGINE   := $(B)/liboctet-int8.a
 BIN      := $(if $(filter release,$(VARIANT)),bin,$(B)/bin)
 TEST_BIN := $(addprefix $(B)/tests/,$(TESTS))
 CHECKKERN := $(B)/tests/checkkern/checkkern
 
-.PHONY: FORCE examples all test check check-arm run-arm lint asan ubsan valgrind bench bench-peers demo deps format install uninstall clean help
+.PHONY: FORCE examples all test check check-arm run-arm lint fuzz asan ubsan valgrind bench bench-peers demo deps format install uninstall clean help
 .DEFAULT_GOAL := all
 .SECONDARY:
 
@@ -60,7 +62,15 @@ $(B)/%.o: %.c $(B)/settings
 	$(if $(V),,@echo "  CC $<")
 	$(Q)$(CC) $(ALL_CFLAGS) -MMD -MP -c $< -o $@
 
-$(LIB): $(call obj,$(LIB_SRC))
+$(ONNX).c: layers/import/onnx.proto
+	@mkdir -p $(@D)
+	$(Q)protoc-c --c_out=$(B) $<
+$(ONNX).o: $(ONNX).c $(B)/settings
+	$(Q)$(CC) $(ALL_CFLAGS) -w -I$(B) -c $< -o $@
+$(B)/layers/import/onnx_file.o: private ALL_CFLAGS += -I$(B)
+$(B)/layers/import/onnx_file.o: $(ONNX).c
+
+$(LIB): $(call obj,$(LIB_SRC)) $(ONNX).o
 	@rm -f $@
 	$(Q)$(AR) rcs $@ $^
 
@@ -142,6 +152,36 @@ valgrind: all $(TEST_BIN) ## unit tests (without checkkern, golden and the comma
 	$(Q)for t in $(filter-out %test_cli %test_golden,$(TEST_BIN)); do echo "$$t"; OCT_CPU=avx2 OMP_WAIT_POLICY=passive valgrind -q --error-exitcode=9 \
 	  --leak-check=full --errors-for-leak-kinds=definite --show-leak-kinds=definite --suppressions=tests/valgrind.supp $$t || exit 1; done
 
+# The readers of other people's files under libFuzzer. What is found goes to build/fuzz/corpus; crashes to build/fuzz.
+FUZZ_CC      ?= clang
+FUZZ_SECONDS ?= 60
+FUZZ_B       := build/fuzz
+FUZZ_DIRS    := autograd/base layers/import
+FUZZ_TARGETS := $(patsubst tests/fuzz/fuzz_%.c,%,$(wildcard tests/fuzz/fuzz_*.c))
+FUZZ_CFLAGS  := $(LANGUAGE) $(shell pkg-config --cflags $(PKGS) 2>/dev/null) -g -O1 -fno-omit-frame-pointer \
+                -fsanitize=address,undefined -fno-sanitize-recover=undefined
+fuzz_obj      = $(patsubst %.c,$(FUZZ_B)/%.o,$(1))
+
+fuzz: $(FUZZ_TARGETS:%=$(FUZZ_B)/fuzz_%) ## fuzz the readers with clang's libFuzzer, FUZZ_SECONDS=60 each
+	$(Q)for t in $(FUZZ_TARGETS); do mkdir -p $(FUZZ_B)/corpus/$$t; d=tests/fuzz/$$t.dict; \
+	  $(FUZZ_B)/fuzz_$$t -max_total_time=$(FUZZ_SECONDS) -max_len=16384 -rss_limit_mb=4096 -timeout=20 -print_final_stats=1 \
+	    -artifact_prefix=$(FUZZ_B)/$$t- $$([ -f $$d ] && echo -dict=$$d) \
+	    $(FUZZ_B)/corpus/$$t tests/fuzz/corpus/$$t tests/golden/import > $(FUZZ_B)/$$t.log 2>&1 \
+	    || { tail -n 40 $(FUZZ_B)/$$t.log; exit 1; }; \
+	  echo "$$t: $$(sed -n 's/stat::number_of_executed_units: //p' $(FUZZ_B)/$$t.log) inputs, nothing found"; done
+
+$(FUZZ_B)/%.o: %.c
+	@mkdir -p $(@D)
+	$(if $(V),,@echo "  CC fuzz $<")
+	$(Q)$(FUZZ_CC) $(FUZZ_CFLAGS) -fsanitize=fuzzer-no-link -MMD -MP -c $< -o $@
+
+$(FUZZ_B)/liboctet.a: $(call fuzz_obj,$(foreach d,$(FUZZ_DIRS),$(wildcard $(d)/*.c)))
+	@rm -f $@
+	$(Q)$(AR) rcs $@ $^
+
+$(FUZZ_B)/fuzz_%: $(FUZZ_B)/tests/fuzz/fuzz_%.o $(FUZZ_B)/liboctet.a
+	$(Q)$(FUZZ_CC) $(FUZZ_CFLAGS) -fsanitize=fuzzer $^ $(LIBS) -o $@
+
 bench: all $(CHECKKERN) ## kernels (ratio to C), then training and inference of ResNet-8
 	$(Q)$(CHECKKERN) --bench
 	$(Q)$(BIN)/bench train --model resnet8 --batch-size 128
@@ -185,4 +225,5 @@ clean: ## remove everything built
 help: ## this text
 	@grep -hE '^[a-z][a-z -]*:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z -]+):.*## (.*)/  \1\t\2/' | expand -t 20
 
--include $(wildcard $(foreach d,$(LIB_DIRS) train/cli tests tests/checkkern tests/arm docs,$(B)/$(d)/*.d $(ARM_B)/$(d)/*.d))
+-include $(wildcard $(foreach d,$(LIB_DIRS) train/cli tests tests/checkkern tests/arm docs,$(B)/$(d)/*.d $(ARM_B)/$(d)/*.d)) \
+  $(wildcard $(foreach d,$(FUZZ_DIRS) tests/fuzz,$(FUZZ_B)/$(d)/*.d))

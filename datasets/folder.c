@@ -129,12 +129,12 @@ static oct_status has_splits(const char *path, bool *splits, oct_error *error)
     }
     *splits = train || (found.count && !others);
     if (status == OCT_OK && !found.count)
-        status =
-            oct_fail(error, OCT_ERR_FORMAT,
-                     "%s: no data set: looked for train-images-idx3-ubyte[.gz] (IDX), data_batch_*.bin "
-                     "(CIFAR binary), labels.txt (list) and folders of images (train/, val/, test/ or one per class); an HDF5 "
-                     "set is given by its file",
-                     path);
+        status = oct_fail(
+            error, OCT_ERR_FORMAT,
+            "%s: no data set: looked for train-images-idx3-ubyte[.gz] (IDX), data_batch_*.bin "
+            "(CIFAR binary), labels.txt (list) and folders of images (train/, val/, test/ or one per class); an HDF5 "
+            "set is given by its file",
+            path);
     oct_names_release(&found);
     return status;
 }

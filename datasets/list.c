@@ -71,7 +71,8 @@ static oct_status next_line(text_reader *r, char **line, oct_error *error)
         if (!stop) stop = r->end;
         r->at = stop + 1;
         r->line++;
-        if (memchr(from, '\0', (size_t)(stop - from))) return bad_line(r, error, "expected text without NUL bytes", from);
+        if (memchr(from, '\0', (size_t)(stop - from)))
+            return bad_line(r, error, "expected text without NUL bytes", from);
         while (stop > from && is_blank(stop[-1])) stop--;
         while (from < stop && is_blank(*from)) from++;
         *stop = '\0';
@@ -236,8 +237,8 @@ static label_mode first_mode(const list_state *state, const char *text)
 }
 
 /* All lines of one list. In mode LABEL_COLLECT the labels' texts go to `texts` first. */
-static oct_status read_lines(oct_dataset *dataset, oct_split split, text_reader *r, label_mode *mode, oct_names *texts,
-                             oct_error *error)
+static oct_status read_lines(oct_dataset *dataset, oct_split split, text_reader *r, label_mode *mode,
+                             oct_names *texts, oct_error *error)
 {
     list_state *state = dataset->state;
     sample_store *store = &dataset->stores[split];

@@ -214,7 +214,8 @@ oct_status oct_transform_apply(uint8_t *out, const oct_transform *transform, oct
         return oct_fail(error, OCT_ERR_ARGUMENT, "image size: expected 1..%d, found %d", MAX_SIZE, size);
     OCT_TRY(oct_fit_check(&transform->fit, size, error));
     if (!transform->training)
-        return fit_image(out, size, oct_fit_side(&transform->fit, transform->augment, size), in, filter, scratch, error);
+        return fit_image(out, size, oct_fit_side(&transform->fit, transform->augment, size), in, filter, scratch,
+                         error);
     int side = transform->fit.resize == OCT_RESIZE_SQUASH ? OCT_RESIZE_SQUASH : size;
     switch (transform->augment) {
     case OCT_AUGMENT_CIFAR: OCT_TRY(cifar_crop(out, size, side, in, filter, rng, scratch, error)); break;

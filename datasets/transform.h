@@ -90,8 +90,8 @@ typedef struct oct_box {
  * window.height * window.width * channels bytes. Output i of an axis is the weighted mean of the inputs j with
  * |j - c| < r around c = (i + 1/2) in / out - 1/2, weight filter((j - c) / max(1, in / out)), r = the filter's half
  * width times max(1, in / out); outside pixels have no weight. 22-bit fixed-point weights, each rounded;
- * bytes between the two passes and at the end, rounded half up, clamped. Along the rows first, unless the height shrinks
- * by more than twice what the width does. The same bytes as Image.resize of Pillow 13. Equal sizes copy.
+ * bytes between the two passes and at the end, rounded half up, clamped. Along the rows first, unless the height
+ * shrinks by more than twice what the width does. The same bytes as Image.resize of Pillow 13. Equal sizes copy.
  * OCT_ERR_MEMORY. */
 OCT_MUST_USE oct_status oct_resize(uint8_t *out, int full_height, int full_width, oct_box window, oct_view in,
                                    oct_filter filter, oct_transform_scratch *scratch, oct_error *error);

@@ -152,8 +152,10 @@ oct_status oct_ref_fake_quant_forward(oct_ref *ref)
 
 oct_status oct_ref_fake_quant_backward(oct_ref *ref)
 {
-    clip c = read_clip(ref);
+    const oct_fake_quant_attrs *a = ref->node->attrs;
     size_t n = elements(ref, ref->node);
+    if (a->rounding != OCT_INT8_ROUND_SHIFT) return oct_ref_affine_backward(ref, n);
+    clip c = read_clip(ref);
     for (size_t i = 0; i < n && ref->d_in[0]; i++) {
         double x = ref->in[0][i];
         if (x >= (c.is_signed ? -c.limit : 0) && x <= c.limit) ref->d_in[0][i] += ref->d_out[i];

@@ -2,6 +2,7 @@
 #include "quant/verify.h"
 
 #include <math.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "autograd/base/memory.h"
@@ -20,6 +21,7 @@ struct oct_verifier {
     int32_t *node_of;    /* by tensor: node id, -1 = not compared (the pixels themselves) */
     int32_t *scores;
     int64_t *differing;  /* per image of the batch */
+    struct rounding_count *rounding; /* the same */
     const char *unmatched; /* a tensor that the simulation did not compute */
     oct_verify_result result;
 };
@@ -62,6 +64,12 @@ static int chunk_images(const oct_graph *g, int batch)
     return fit < 1 ? 1 : fit < batch ? (int)fit : batch;
 }
 
+/* What one image adds to rounding_differing and rounding_most. */
+typedef struct rounding_count {
+    int64_t differing;
+    int most;
+} rounding_count;
+
 typedef struct compare_job {
     oct_verifier *v;
     const oct_int8_tensor *tensor;
@@ -69,7 +77,23 @@ typedef struct compare_job {
     const void *found;
     int64_t *differing; /* per image */
     bool affine;
+    const double *real; /* in front of the point; NULL: not asked for */
+    int lo, hi;         /* codes */
+    rounding_count *rounding; /* per image */
 } compare_job;
+
+/* Codes of one image against its real values, rounded. */
+static void compare_rounding(const compare_job *job, size_t start, size_t n, rounding_count *count)
+{
+    const oct_int8_tensor *t = job->tensor;
+    *count = (rounding_count){0};
+    for (size_t i = 0; i < n; i++) {
+        double code = rint(job->real[start + i] / (double)t->scale) + t->zero_point;
+        int off = abs((int)fmin(fmax(code, job->lo), job->hi) - ((const uint8_t *)job->found)[start + i]);
+        count->differing += off != 0;
+        if (off > count->most) count->most = off;
+    }
+}
 
 static void compare_image(void *arg, int64_t image, int thread)
 {
@@ -90,6 +114,15 @@ static void compare_image(void *arg, int64_t image, int thread)
         differing += code != found;
     }
     job->differing[image] = differing;
+    if (job->real) compare_rounding(job, start, n, &job->rounding[image]);
+}
+
+/* The values that the point of this tensor rounds, NULL where there is no such point. */
+static const double *real_values(const oct_verifier *v, int tensor)
+{
+    const oct_node *n = v->graph->nodes[v->node_of[tensor]];
+    if (oct_int8_model_rounding(v->model) == OCT_INT8_ROUND_SHIFT || n->op != &oct_op_fake_quant) return NULL;
+    return oct_reference_value(v->reference, (oct_value){n->inputs[OCT_FQ_X]});
 }
 
 static void compare_tensor(void *user, int tensor, const void *data, int count)
@@ -98,7 +131,8 @@ static void compare_tensor(void *user, int tensor, const void *data, int count)
     if (v->node_of[tensor] < 0) return;
     const oct_int8_tensor *t = oct_int8_tensor_at(v->model, tensor);
     compare_job job = {v, t, oct_reference_value(v->reference, (oct_value){v->node_of[tensor]}), data, v->differing,
-                       oct_int8_model_rounding(v->model) != OCT_INT8_ROUND_SHIFT};
+                       oct_int8_model_rounding(v->model) != OCT_INT8_ROUND_SHIFT, real_values(v, tensor), 0, 255,
+                       v->rounding};
     if (!job.expected) {
         v->unmatched = t->name;
         return;
@@ -106,6 +140,11 @@ static void compare_tensor(void *user, int tensor, const void *data, int count)
     oct_parallel_for(v->ctx->threads, count, compare_image, &job);
     v->result.codes_compared += (int64_t)tensor_elements(t) * count;
     for (int i = 0; i < count; i++) {
+        if (job.real) {
+            v->result.rounding_compared += (int64_t)tensor_elements(t);
+            v->result.rounding_differing += v->rounding[i].differing;
+            if (v->rounding[i].most > v->result.rounding_most) v->result.rounding_most = v->rounding[i].most;
+        }
         v->result.codes_differing += v->differing[i];
         if (tensor == oct_int8_output(v->model)) v->result.outputs_identical += v->differing[i] == 0;
         if (!v->differing[i] || v->result.first_tensor) continue;
@@ -127,7 +166,8 @@ oct_status oct_verifier_create(oct_verifier **out, oct_graph *graph, oct_value i
     if (status == OCT_OK) {
         v->scores = oct_calloc((size_t)v->chunk * (size_t)oct_int8_output_count(model), sizeof *v->scores);
         v->differing = oct_calloc((size_t)v->chunk, sizeof *v->differing);
-        if (!v->scores || !v->differing) status = oct_out_of_memory(graph->ctx, "verify");
+        v->rounding = oct_calloc((size_t)v->chunk, sizeof *v->rounding);
+        if (!v->scores || !v->differing || !v->rounding) status = oct_out_of_memory(graph->ctx, "verify");
     }
     if (status == OCT_OK)
         status = oct_int8_state_create(&v->state, model, v->chunk, graph->ctx->threads, &graph->ctx->error);
@@ -148,6 +188,7 @@ void oct_verifier_destroy(oct_verifier *v)
     oct_free(v->node_of);
     oct_free(v->scores);
     oct_free(v->differing);
+    oct_free(v->rounding);
     oct_free(v);
 }
 

@@ -16,6 +16,10 @@ typedef struct oct_verify_result {
     const char *first_tensor;                /* earliest tensor in execution order that ever differed, NULL = none */
     int64_t first_image;                     /* the first image on which it did */
     int tensors;                             /* compared per image */
+    /* Profile affine: the same codes against rounding each layer's real value, in double and to nearest even, on the inputs
+     * that the layer had; how far the requantization of the file is from that. 0 in po2, where the two are one. */
+    int64_t rounding_compared, rounding_differing;
+    int rounding_most;                       /* largest difference, in codes */
 } oct_verify_result;
 
 typedef struct oct_verifier oct_verifier;

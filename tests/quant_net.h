@@ -38,6 +38,8 @@ typedef struct net_opts {
     float eps; /* of batch norm; 0 = 0.25 */
     oct_fold_mode fold;
     int per_channel;
+    oct_int8_rounding rounding; /* not SHIFT: profile affine */
+    oct_averaging averaging;
     oct_sign sign; /* of the last point */
     float shrink;
     const char *cpu;
@@ -57,7 +59,8 @@ static inline oct_value append_point(net *n, oct_value x, oct_value observed, co
     char range_name[32];
     snprintf(range_name, sizeof range_name, "%s/range", name);
     oct_value range = oct_buffer(n->graph, range_name, OCT_SHAPE(OCT_RANGE_FLOATS), 0);
-    oct_fake_quant_attrs attrs = {.sign = (int32_t)sign, .shrink = n->o.shrink};
+    oct_fake_quant_attrs attrs = {.sign = (int32_t)sign, .shrink = n->o.shrink, .rounding = (int32_t)n->o.rounding,
+                                  .averaging = (int32_t)n->o.averaging};
     oct_value fq =
         oct_op_append(n->graph, &oct_op_fake_quant, name, &attrs, (oct_value[]){x, observed, range}, 3);
     CU_ASSERT_EQUAL_FATAL(oct_graph_status(n->graph), OCT_OK);
@@ -86,7 +89,8 @@ static inline oct_value append_layer(net *n, oct_value x)
     if (o->bias) in[count++] = b;
     float eps = o->eps > 0 ? o->eps : 0.25f;
     oct_fake_quant_weight_attrs wa = {
-        .per_channel = o->per_channel, .has_norm = o->norm, .has_bias = o->bias, .eps = eps};
+        .per_channel = o->per_channel, .has_norm = o->norm, .has_bias = o->bias, .eps = eps,
+        .affine = o->rounding != OCT_INT8_ROUND_SHIFT};
     oct_value wq = oct_op_append(g, &oct_op_fake_quant_weight, "wq", &wa, in, count);
     int pad = o->kernel / 2;
     oct_conv2d_attrs conv = {.kernel = {o->kernel, o->kernel},
@@ -181,7 +185,7 @@ static inline double output(const net *n, size_t i)
     const oct_tensor *t = oct_plan_tensor(n->plan, n->out);
     if (t->storage == OCT_STORE_F32) return (double)((const float *)t->data)[i];
     double code = t->is_signed ? (double)((const int8_t *)t->data)[i] : (double)((const uint8_t *)t->data)[i];
-    return ldexp(code, -t->exponent);
+    return (code - t->zero_point) * (double)t->scale;
 }
 
 static const float *gradient(const net *n, const char *name)

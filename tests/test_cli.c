@@ -217,7 +217,8 @@ static void train_wrong_usage_exits_2(void)
         {"--model resnet8 --data x --batch_size 1e3", "whole number of images"},
         {"--model resnet8 --data x --lr-schedule cos", "expected cosine|step|poly|exp|constant"},
         {"--model resnet8 --data x --quantize=1", "takes no value"},
-        {"--model resnet8 --data x --profile affine", "not available in this version"},
+        {"--model resnet8 --data x --rounding single", "--rounding needs --profile affine"},
+        {"--model resnet8 --data x --profile affine --rounding up", "expected"},
         {"--model resnet8 --data x --fold ti", "not available in this version"},
         {"--model resnet8 --data x --scale 1,x", "--scale: expected 1 to 4 numbers"},
         {"--model resnet8 --data x --resume", "--resume needs the --output"},
@@ -397,8 +398,40 @@ static void evaluate_damaged_or_unfitting_files_are_refused(void)
     expect_text(err, "has 4 classes, the data set");
     expect_text(err, "has 3");
     CU_ASSERT_FALSE(exists("p/last.h5"));
-    /* With --model the weights that fit are taken. */
-    EXPECT(0, TRAIN "--pretrained %s/f/last.h5 --data %s --output %s/p --epochs 1", work, folder, work);
+    /* With --model the weights are taken; the head of other classes only when that is said. */
+    EXPECT(1, TRAIN "--pretrained %s/f/last.h5 --data %s --output %s/p --epochs 1", work, folder, work);
+    expect_text(err, "head/weight");
+    expect_text(err, "--new-head");
+    EXPECT(0, TRAIN "--pretrained %s/f/last.h5 --data %s --output %s/p --epochs 1 --new-head", work, folder, work);
+}
+
+static void inspect_any_file_tells_its_kind(void)
+{
+#define GOLDEN "tests/golden/import/"
+    NEED_PROGRAMS();
+    EXPECT(0, "inspect %s/f/last.h5", work);
+    expect_text(out, "float, image");
+    expect_text(out, "total: ");
+    EXPECT(0, "inspect %s/q/last.h5 --json", work);
+    expect_text(out, "\"event\":\"layer\"");
+    expect_text(out, "\"kind\":\"quantized\"");
+    EXPECT(0, "inspect %s/q/int8.h5", work);
+    expect_text(out, "int8, image");
+    EXPECT(0, "inspect " GOLDEN "typed.pth --stats");
+    expect_text(out, "PyTorch .pth, 17 tensors");
+    EXPECT(0, "inspect " GOLDEN "typed.safetensors --json");
+    expect_text(out, "{\"event\":\"tensor\",\"shape\":[2,3,2,2],\"name\":\"f32\",\"elements\":24}");
+    expect_text(out, "\"kind\":\"safetensors\",\"tensors\":12");
+    EXPECT(1, "inspect " GOLDEN "evil.pth");
+    expect_text(err, GOLDEN "evil.pth: the pickle asks for the Python object \"posix.system\"");
+    EXPECT(1, "inspect " GOLDEN "typed.pth --model resnet8");
+    expect_text(err, "no tensor of the file fits the model");
+    EXPECT(1, "inspect %s/none.pth", work);
+    expect_text(err, "No such file");
+    EXPECT(2, "evaluate " GOLDEN "typed.pth --data %s", work);
+    expect_text(err, "holds weights alone (PyTorch .pth): --model NAME");
+    EXPECT(2, "train --pretrained " GOLDEN "typed.pth --data %s --output %s/p", work, work);
+    expect_text(err, "holds weights alone (PyTorch .pth): --model NAME");
 }
 
 /* --- image folders --- */
@@ -451,8 +484,10 @@ static void train_way_of_resizing_is_carried_into_every_file(void)
         fprintf(list, "%02d.bmp kind-%d\n", i, i % 3);
     }
     fclose(list);
-    EXPECT(0, TRAIN "--data %s/set --output %s/q --epochs 1 --quantize --resize 12 --interpolation bicubic --jitter 0.2 "
-                    "--subset even --augment imagenet", work, work);
+    EXPECT(0,
+           TRAIN "--data %s/set --output %s/q --epochs 1 --quantize --resize 12 --interpolation bicubic --jitter 0.2 "
+                 "--subset even --augment imagenet",
+           work, work);
     static const char *const files[] = {"last.h5", "int8.h5"}, *const flags[] = {"", "--resize 12", "--resize 8"};
     double loss[2][3];
     for (int i = 0; i < 2; i++)
@@ -636,9 +671,27 @@ static void bench_any_task_prints_a_result(void)
         cJSON_Delete(r);
     }
     EXPECT(2, "bench fly --model resnet8");
-    expect_text(err, "'train', 'infer' or 'peak'");
+    expect_text(err, "'train', 'infer', 'loader' or 'peak'");
     EXPECT(2, "bench train");
     EXPECT(2, "bench peak --model resnet8");
+}
+
+static void bench_loader_prints_rates(void)
+{
+    NEED_PROGRAMS();
+    char path[PATH_BYTES];
+    CU_ASSERT_TRUE_FATAL(mkdir(under(path, "set"), 0777) == 0);
+    CU_ASSERT_TRUE_FATAL(tiny_bmp_split(path, "train", 8, 2, 0));
+    EXPECT(0, "bench loader --data %s/set --size 8 --batch-size 4 --steps 9 --threads 2 --json --quiet", work);
+    cJSON *r = last_json();
+    CU_ASSERT_STRING_EQUAL(text_in(r, "task"), "bench-loader");
+    CU_ASSERT(number_in(r, "images") == 36 && number_in(r, "threads") == 2);
+    CU_ASSERT(number_in(r, "images_per_second") > 0 && number_in(r, "images_per_second_core") > 0);
+    cJSON_Delete(r);
+    EXPECT(2, "bench loader");
+    EXPECT(2, "bench loader --data %s/set --model resnet8", work);
+    EXPECT(2, "bench train --model resnet8 --data %s/set", work);
+    EXPECT(1, "bench loader --data %s/none", work);
 }
 
 /* What is counted follows from the model alone: conv2d and linear layers of ResNet-8 at 16x16. */
@@ -763,6 +816,7 @@ static const test_case cases[] = {
     {"whole_path_gives_identical_codes", whole_path_gives_identical_codes},
     {"evaluate_changed_weight_code_exits_1", evaluate_changed_weight_code_exits_1},
     {"evaluate_damaged_or_unfitting_files_are_refused", evaluate_damaged_or_unfitting_files_are_refused},
+    {"inspect_any_file_tells_its_kind", inspect_any_file_tells_its_kind},
     {"train_unreadable_images_are_counted_and_named", train_unreadable_images_are_counted_and_named},
     {"train_way_of_resizing_is_carried_into_every_file", train_way_of_resizing_is_carried_into_every_file},
     {"train_interrupted_saves_and_exits_130", train_interrupted_saves_and_exits_130},
@@ -771,6 +825,7 @@ static const test_case cases[] = {
     {"train_full_disk_keeps_the_old_checkpoint", train_full_disk_keeps_the_old_checkpoint},
     {"train_lost_output_does_not_crash", train_lost_output_does_not_crash},
     {"bench_any_task_prints_a_result", bench_any_task_prints_a_result},
+    {"bench_loader_prints_rates", bench_loader_prints_rates},
     {"bench_train_accounts_for_work_and_memory", bench_train_accounts_for_work_and_memory},
     {"bench_layers_add_up_to_the_step", bench_layers_add_up_to_the_step},
     {"bench_peak_prints_both_peaks", bench_peak_prints_both_peaks},

@@ -63,7 +63,8 @@ static void list_of_numbers_is_read_in_order_of_lines(void)
     oct_ctx *ctx = test_ctx();
     const char *root = image_folder();
     /* byte order mark, CRLF, tabs, empty lines, blanks at both ends and inside, no newline at the end */
-    write_list(root, "\xef\xbb\xbf" "2.bmp 7\r\n\n  a/with blank.bmp \t 0  \r\n   \na/0.bmp\t3");
+    write_list(root, "\xef\xbb\xbf"
+                     "2.bmp 7\r\n\n  a/with blank.bmp \t 0  \r\n   \na/0.bmp\t3");
     oct_dataset *set = open_set(ctx, root, (oct_dataset_options){0});
     CU_ASSERT_EQUAL(oct_dataset_get_kind(set), OCT_DATASET_LIST);
     CU_ASSERT_EQUAL(oct_dataset_class_count(set), 8);
@@ -308,23 +309,22 @@ static void imagenet500_is_read_whole(void)
     CU_ASSERT_EQUAL(oct_dataset_class_count(set), 999);
     CU_ASSERT_EQUAL(oct_dataset_label(set, OCT_SPLIT_TRAIN, 0), 2);
     oct_image image = {0};
-    for (int64_t i = 0; i < 250; i += 25) ASSERT_OK(ctx, oct_dataset_read(set, OCT_SPLIT_TRAIN, i, &image, &ctx->error));
+    for (int64_t i = 0; i < 250; i += 25)
+        ASSERT_OK(ctx, oct_dataset_read(set, OCT_SPLIT_TRAIN, i, &image, &ctx->error));
     oct_image_release(&image);
     oct_dataset_close(set);
     oct_ctx_destroy(ctx);
 }
 
-#define CASE(f) {#f, f}
+#define CASE(f)                                                                                                      \
+    {                                                                                                                \
+#f, f                                                                                                        \
+    }
 static const test_case cases[] = {
-    CASE(list_of_numbers_is_read_in_order_of_lines),
-    CASE(list_of_names_makes_sorted_classes),
-    CASE(list_with_classes_takes_names_and_numbers),
-    CASE(list_splits_share_the_classes_of_training),
-    CASE(list_bad_ones_are_refused_with_line_and_reason),
-    CASE(list_garbage_never_crashes),
-    CASE(open_with_failing_allocations_is_clean),
-    CASE(subset_halves_share_nothing_and_miss_nothing),
-    CASE(unreadable_images_are_named_or_fatal),
-    CASE(imagenet500_is_read_whole),
+    CASE(list_of_numbers_is_read_in_order_of_lines),      CASE(list_of_names_makes_sorted_classes),
+    CASE(list_with_classes_takes_names_and_numbers),      CASE(list_splits_share_the_classes_of_training),
+    CASE(list_bad_ones_are_refused_with_line_and_reason), CASE(list_garbage_never_crashes),
+    CASE(open_with_failing_allocations_is_clean),         CASE(subset_halves_share_nothing_and_miss_nothing),
+    CASE(unreadable_images_are_named_or_fatal),           CASE(imagenet500_is_read_whole),
 };
 TEST_SUITE("list", cases);

@@ -7,6 +7,7 @@
 #include "autograd/base/rng.h"
 #include "layers/models.h"
 #include "quant/copy.h"
+#include "quant/ptq/adaround.h"
 #include "quant/ptq/bias.h"
 #include "quant/ptq/equalize.h"
 #include "quant/ptq/recipe.h"
@@ -386,6 +387,38 @@ static void advanced_recipe_sets_every_range_and_brings_means_closer(void)
     close_fixture(&f);
 }
 
+/* --- AdaRound --- */
+
+static void nudge_moves_a_weight_only_as_far_as_its_code_needs(void)
+{
+    CU_ASSERT_EQUAL(oct_ptq_nudge(64.3, 64), 64.3);
+    CU_ASSERT_EQUAL(oct_ptq_nudge(64.7, 64), 64.4);
+    CU_ASSERT_EQUAL(oct_ptq_nudge(64.3, 65), 64.6);
+    CU_ASSERT_EQUAL(oct_ptq_nudge(-64.7, -64), -64.4);
+    CU_ASSERT_EQUAL(oct_ptq_nudge(127.8, 127), 127.8); /* clipped, not moved */
+    CU_ASSERT_EQUAL(oct_ptq_nudge(-128, -127), -128.0);
+    CU_ASSERT_EQUAL(oct_ptq_nudge(0.5, 1), 0.6); /* a tie leaves nothing to rounding rules */
+}
+
+static void adaround_lowers_the_error_and_survives_folding(void)
+{
+    fixture f;
+    size_t n;
+    oct_ptq_adarounded found;
+    const oct_ptq_adaround how = {.iterations = 300};
+    open_coarse(&f);
+    REQUIRE_OK(f.ctx, oct_ptq_adaround_apply(&f.net, &f.images, &how, &found, NULL));
+    CU_ASSERT(found.changed > 20 && found.changed < found.weights / 2);
+    CU_ASSERT(found.error_after < 0.7 * found.error_before);
+    float *before = values_of(&f, f.graph, f.model.logits, &n);
+    ASSERT_OK(f.ctx, oct_ptq_restore_norms(&f.net, &f.images, NULL));
+    float *after = values_of(&f, f.graph, f.model.logits, &n);
+    CU_ASSERT(difference(after, before, n) < 1e-2); /* biases are rounded anew, weights are the same */
+    oct_free(before);
+    oct_free(after);
+    close_fixture(&f);
+}
+
 /* --- ranges --- */
 
 static void observe_by_each_method_sets_ranges_that_cover_what_they_should(void)
@@ -487,6 +520,8 @@ static const test_case cases[] = {
     {"T30_bias_calibration_is_geometric_and_leaves_exact_layers_alone",
      T30_bias_calibration_is_geometric_and_leaves_exact_layers_alone},
     {"advanced_recipe_sets_every_range_and_brings_means_closer", advanced_recipe_sets_every_range_and_brings_means_closer},
+    {"nudge_moves_a_weight_only_as_far_as_its_code_needs", nudge_moves_a_weight_only_as_far_as_its_code_needs},
+    {"adaround_lowers_the_error_and_survives_folding", adaround_lowers_the_error_and_survives_folding},
     {"observe_by_each_method_sets_ranges_that_cover_what_they_should",
      observe_by_each_method_sets_ranges_that_cover_what_they_should},
     {"T35_calibration_refuses_values_that_are_not_finite", T35_calibration_refuses_values_that_are_not_finite},

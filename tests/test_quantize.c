@@ -109,6 +109,7 @@ typedef struct watch {
     oct_reference *reference;
     const oct_graph *graph;
     int64_t compared, differing;
+    double tolerance; /* in codes */
     const char *first;
 } watch;
 
@@ -120,7 +121,8 @@ static oct_status compare_codes(void *user, const oct_node *node, const oct_tens
     size_t n = t->sample * (size_t)batch;
     for (size_t i = 0; i < n; i++) {
         double code = t->is_signed ? (double)((const int8_t *)t->data)[i] : (double)((const uint8_t *)t->data)[i];
-        bool differs = ldexp(code, -t->exponent) != expected[i];
+        double off = fabs((code - t->zero_point) * (double)t->scale - expected[i]);
+        bool differs = off > w->tolerance * (double)t->scale;
         if (differs && !w->first) w->first = node->name;
         w->differing += differs;
     }
@@ -135,7 +137,7 @@ typedef struct scenario {
 } scenario;
 
 /* Gradients of all parameters, each relative to its own largest magnitude. */
-static void compare_gradients(const net *n, oct_plan *plan, oct_reference *reference)
+static void compare_gradients(const net *n, oct_plan *plan, oct_reference *reference, double tolerance)
 {
     for (int32_t i = 0; i < n->graph->node_count; i++) {
         const oct_node *node = n->graph->nodes[i];
@@ -147,7 +149,7 @@ static void compare_gradients(const net *n, oct_plan *plan, oct_reference *refer
         const float *found = oct_plan_gradients(plan) + node->offset;
         double error = test_relative_error(found, expected, node->count);
         /* sums of thousands of float terms that cancel: beta and bias in front of batch norm */
-        bool ok = largest < 1e-9 ? true : error < 2e-5;
+        bool ok = largest < 1e-9 ? true : error < tolerance;
         CU_ASSERT_TRUE(ok);
         if (!ok) printf("    %s: relative error %g of %g\n", node->name, error, largest);
         oct_free(zero);
@@ -175,27 +177,30 @@ static void run_scenario(const scenario *s, unsigned seed)
     double *x = oct_reference_input(reference, n.image), *t = oct_reference_input(reference, n.label);
     for (int i = 0; i < BATCH * SIDE * SIDE * 3; i++) x[i] = pixels[i];
     for (int i = 0; i < BATCH; i++) t[i] = labels[i];
-    watch w = {.reference = reference, .graph = n.graph};
+    /* Plan and reference then observe ranges a float apart: scales differ in the last place, and a code near a tie may be the
+     * other neighbour, after which everything behind it may. */
+    bool observes = s->config.profile == OCT_AFFINE && s->run.mode == OCT_TRAIN && !s->run.range_frozen;
+    watch w = {.reference = reference, .graph = n.graph, .tolerance = observes ? 0.01 : 0};
     oct_plan_observe(plan, compare_codes, &w);
     ASSERT_OK(n.ctx, oct_reference_forward(reference, &s->run, n.loss));
     ASSERT_OK(n.ctx, oct_plan_forward(plan, &s->run, BATCH));
     CU_ASSERT_TRUE(w.compared > 1000);
-    CU_ASSERT_EQUAL(w.differing, 0);
-    if (w.first) printf("    %lld of %lld codes differ, first at %s\n", (long long)w.differing, (long long)w.compared, w.first);
+    CU_ASSERT_TRUE(observes ? w.differing * 100 < w.compared : w.differing == 0);
+    if (w.first && !observes) printf("    %lld of %lld codes differ, first at %s\n", (long long)w.differing, (long long)w.compared, w.first);
     const oct_tensor *logits = oct_plan_tensor(plan, n.logits);
-    CU_ASSERT_TRUE(test_relative_error(logits->data, oct_reference_value(reference, n.logits), BATCH * CLASSES) < 1e-6);
+    CU_ASSERT_TRUE(test_relative_error(logits->data, oct_reference_value(reference, n.logits), BATCH * CLASSES) < (observes ? 1e-2 : 1e-6));
     for (int32_t i = 0; i < n.graph->node_count; i++) { /* statistics and ranges moved alike */
         const oct_node *node = n.graph->nodes[i];
         if (node->kind != OCT_NODE_BUFFER) continue;
         bool same = test_relative_error(oct_graph_data(n.graph, (oct_value){i}, NULL),
-                                        oct_reference_value(reference, (oct_value){i}), node->count) < 1e-6;
+                                        oct_reference_value(reference, (oct_value){i}), node->count) < (observes ? 2e-2 : 1e-6);
         CU_ASSERT_TRUE(same);
         if (!same) printf("    %s differs\n", node->name);
     }
     if (s->run.mode == OCT_TRAIN) {
         ASSERT_OK(n.ctx, oct_reference_backward(reference, &s->run, n.loss));
         ASSERT_OK(n.ctx, oct_plan_backward(plan, 1));
-        compare_gradients(&n, plan, reference);
+        compare_gradients(&n, plan, reference, observes ? 5e-2 : 2e-5);
     }
     oct_reference_destroy(reference);
     oct_plan_destroy(plan);
@@ -236,12 +241,40 @@ static void fused_evaluation_equals_reference(void)
     run_scenario(&(scenario){OCT_QCONFIG_DEFAULT, {.mode = OCT_EVAL}, 2}, 1000);
 }
 
-/* The exported model against the reference, at every level and thread count this machine has. */
-static void export_verify_no_code_differs(void)
+/* Profile affine: live and frozen, each rounding, per channel and per tensor, both ways to average. */
+static void fused_affine_equals_reference(void)
+{
+    oct_qconfig config = OCT_QCONFIG_AFFINE;
+    oct_run frozen = live;
+    for (unsigned seed = 1; seed < 4; seed++)
+        for (int warm = 0; warm < 3; warm += 2) run_scenario(&(scenario){config, live, warm}, 1100 + seed * 10);
+    frozen.range_frozen = 1;
+    for (unsigned seed = 1; seed < 4; seed++) run_scenario(&(scenario){config, frozen, 2}, 1100 + seed * 10);
+    frozen.bn_frozen = 1;
+    for (int rounding = OCT_INT8_ROUND_FLOAT; rounding <= OCT_INT8_ROUND_DOUBLE; rounding++) {
+        config.rounding = (oct_int8_rounding)rounding;
+        frozen.range_frozen = 0;
+        run_scenario(&(scenario){config, frozen, 2}, 1200 + (unsigned)rounding);
+        frozen.range_frozen = 1;
+        run_scenario(&(scenario){config, frozen, 2}, 1300 + (unsigned)rounding);
+        run_scenario(&(scenario){config, {.mode = OCT_EVAL}, 2}, 1400 + (unsigned)rounding);
+    }
+    config.per_channel = OCT_PER_TENSOR;
+    config.averaging = OCT_AVERAGING_PACT2;
+    config.fold = OCT_FOLD_RUNNING;
+    frozen.bn_frozen = 0;
+    run_scenario(&(scenario){config, live, 2}, 1500);
+    run_scenario(&(scenario){config, frozen, 2}, 1570);
+    config.quantize_output = config.drop_caps = true;
+    run_scenario(&(scenario){config, frozen, 2}, 1600);
+}
+
+/* The exported model against the reference, at every level this machine has. */
+static void check_export(const oct_qconfig *config)
 {
     net n = net_open(2, NULL, 77);
     disturb(n.graph, 78);
-    REQUIRE_OK(n.ctx, oct_quantize(n.graph, &(oct_qconfig){.shrink = -1, .per_channel = OCT_PER_CHANNEL_DEPTHWISE}, NULL, NULL));
+    REQUIRE_OK(n.ctx, oct_quantize(n.graph, config, NULL, NULL));
     oct_value outputs[1] = {n.loss};
     oct_plan *plan;
     REQUIRE_OK(n.ctx, oct_plan_create(&plan, n.graph, &(oct_plan_options){.batch = BATCH, .mode = OCT_TRAIN, .outputs = outputs, .output_count = 1}));
@@ -275,6 +308,9 @@ static void export_verify_no_code_differs(void)
         CU_ASSERT_EQUAL(r->codes_differing, 0);
         CU_ASSERT_EQUAL(r->outputs_identical, r->images);
         CU_ASSERT_TRUE(r->codes_compared > 10000);
+        CU_ASSERT_EQUAL(r->rounding_compared > 0, config->profile == OCT_AFFINE);
+        CU_ASSERT_TRUE(r->rounding_most <= 1);
+        if (config->rounding != OCT_INT8_ROUND_DOUBLE) CU_ASSERT_TRUE(r->rounding_differing * 10000 <= r->rounding_compared);
         if (r->first_tensor) printf("    %s: first difference in %s\n", oct_cpu_level_name(level), r->first_tensor);
         oct_verifier_destroy(v);
         oct_int8_close(model);
@@ -283,6 +319,17 @@ static void export_verify_no_code_differs(void)
     oct_export_destroy(exported);
     oct_plan_destroy(plan);
     net_close(&n);
+}
+
+static void export_verify_no_code_differs(void)
+{
+    oct_qconfig affine = OCT_QCONFIG_AFFINE;
+    check_export(&(oct_qconfig){.shrink = -1, .per_channel = OCT_PER_CHANNEL_DEPTHWISE});
+    for (int rounding = OCT_INT8_ROUND_FLOAT; rounding <= OCT_INT8_ROUND_DOUBLE; rounding++) {
+        affine.rounding = (oct_int8_rounding)rounding;
+        affine.quantize_output = rounding == OCT_INT8_ROUND_SINGLE;
+        check_export(&affine);
+    }
 }
 
 static void count_line(void *user, const char *text)
@@ -433,16 +480,17 @@ static oct_value norm_at_the_end(oct_graph *g, oct_value x)
 static void export_of_unusual_graphs_gives_the_same_codes(void)
 {
     static small_builder *const builders[] = {clipped_input, two_activations, dropped, norm_at_the_end};
-    for (size_t b = 0; b < sizeof builders / sizeof builders[0]; b++) {
+    const oct_qconfig configs[2] = {OCT_QCONFIG_DEFAULT, OCT_QCONFIG_AFFINE};
+    for (size_t b = 0; b < 2 * sizeof builders / sizeof builders[0]; b++) {
         net n = {.ctx = test_ctx_with(2, NULL)};
         REQUIRE_OK(n.ctx, oct_graph_create(&n.graph, n.ctx, 5));
         n.image = oct_input(n.graph, "image", OCT_U8, OCT_SHAPE(OCT_BATCH, SIDE, SIDE, 3));
         oct_value x = oct_normalize(n.graph, "normalize", n.image, (oct_normalize_attrs){{120, 110, 100, 0}, {0.017f, 0.018f, 0.016f, 1}});
-        x = oct_flatten(n.graph, "flat", builders[b](n.graph, x));
+        x = oct_flatten(n.graph, "flat", builders[b / 2](n.graph, x));
         n.logits = oct_linear(n.graph, "head", x, (oct_linear_opts){.outputs = CLASSES});
         n.label = oct_labels(n.graph, "label");
         n.loss = oct_softmax_cross_entropy(n.graph, "loss", n.logits, n.label, (oct_cross_entropy_attrs){.ignore = -1});
-        REQUIRE_OK(n.ctx, oct_quantize(n.graph, &OCT_QCONFIG_DEFAULT, NULL, NULL));
+        REQUIRE_OK(n.ctx, oct_quantize(n.graph, &configs[b % 2], NULL, NULL));
         oct_plan *plan;
         REQUIRE_OK(n.ctx, oct_plan_create(&plan, n.graph, &(oct_plan_options){.batch = BATCH, .mode = OCT_TRAIN, .outputs = &n.loss, .output_count = 1}));
         for (int step = 0; step < 3; step++) {
@@ -529,6 +577,7 @@ static const test_case cases[] = {
     {"fused_per_channel_equals_reference", fused_per_channel_equals_reference},
     {"fused_frozen_equals_reference", fused_frozen_equals_reference},
     {"fused_evaluation_equals_reference", fused_evaluation_equals_reference},
+    {"fused_affine_equals_reference", fused_affine_equals_reference},
     {"export_verify_no_code_differs", export_verify_no_code_differs},
     {"unfused_plan_runs_on_the_reference", unfused_plan_runs_on_the_reference},
     {"T39_quantized_step_is_the_same_for_any_thread_count", quantized_step_is_the_same_for_any_thread_count},

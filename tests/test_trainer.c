@@ -429,6 +429,51 @@ static void evaluate_int8_equals_quantized(void)
     teardown();
 }
 
+/* Learns its images, in float and on codes; the engine's reconstructions are the simulation's. */
+static void autoencoder_trains_and_is_scored_without_labels(void)
+{
+    setup();
+    oct_graph *g;
+    oct_model m;
+    oct_model_options size = {.height = TINY_SIDE, .width = TINY_SIDE, .channels = 1,
+                              .preprocess = {.mean = {70}, .scale = {0.02f}}};
+    REQUIRE_OK(ctx, oct_graph_create(&g, ctx, 1));
+    REQUIRE_OK(ctx, oct_model_build(&m, g, "autoencoder", &size));
+    oct_loader *train = make_loader(true, BATCH), *test = make_loader(false, 16);
+    oct_trainer_options o = train_options(40, oct_loader_batches(train));
+    oct_evaluator *fake, *engine;
+    oct_score before, floats, a, b;
+    REQUIRE_OK(ctx, oct_evaluator_create(&fake, g, &m, 16));
+    ASSERT_OK(ctx, oct_evaluate(fake, test, &before, NULL, NULL));
+    oct_trainer *t;
+    double first, last;
+    REQUIRE_OK(ctx, oct_trainer_create(&t, g, &m, &o));
+    ASSERT_OK(ctx, train_epochs(t, train, 40, &first, &last));
+    ASSERT_OK(ctx, oct_evaluate(fake, test, &floats, NULL, NULL));
+    CU_ASSERT(last < first && oct_score_loss(&floats) < 0.8 * oct_score_loss(&before));
+    CU_ASSERT(floats.images == TEST && floats.top1 == 0);
+    oct_trainer_destroy(t);
+    oct_evaluator_destroy(fake);
+    REQUIRE_OK(ctx, oct_quantize(g, &OCT_QCONFIG_DEFAULT, NULL, NULL));
+    ASSERT_OK(ctx, oct_calibrate(g, &m, train, 4, 1, false, NULL, NULL));
+    oct_int8_build build;
+    REQUIRE_OK(ctx, oct_int8_export(&build, g, &m, &(oct_checkpoint_info){0}, NULL, false));
+    REQUIRE_OK(ctx, oct_evaluator_create(&fake, g, &m, 16));
+    REQUIRE_OK(ctx, oct_evaluator_create_int8(&engine, ctx, build.model, 16));
+    REQUIRE_OK(ctx, oct_evaluator_set_task(engine, OCT_RECONSTRUCT));
+    ASSERT_OK(ctx, oct_evaluate(fake, test, &a, NULL, NULL));
+    ASSERT_OK(ctx, oct_evaluate(engine, test, &b, NULL, NULL));
+    CU_ASSERT(fabs(a.loss_sum - b.loss_sum) < 1e-9 * (1 + a.loss_sum));
+    CU_ASSERT(oct_score_loss(&b) < 1.2 * oct_score_loss(&floats));
+    oct_evaluator_destroy(fake);
+    oct_evaluator_destroy(engine);
+    oct_int8_build_release(&build);
+    oct_loader_destroy(train);
+    oct_loader_destroy(test);
+    oct_graph_destroy(g);
+    teardown();
+}
+
 /* --- calibration --- */
 
 static void calibrate_float_weights_observes_ranges_and_nothing_else(void)
@@ -700,6 +745,7 @@ static const test_case cases[] = {
     {"evaluate_any_graph_changes_no_state", evaluate_any_graph_changes_no_state},
     {"scores_top_ties_go_to_the_lowest_class", scores_top_ties_go_to_the_lowest_class},
     {"evaluate_int8_equals_quantized", evaluate_int8_equals_quantized},
+    {"autoencoder_trains_and_is_scored_without_labels", autoencoder_trains_and_is_scored_without_labels},
     {"calibrate_float_weights_observes_ranges_and_nothing_else",
      calibrate_float_weights_observes_ranges_and_nothing_else},
     {"session_run_two_and_two_epochs_equal_four_float", session_run_two_and_two_epochs_equal_four_float},

@@ -337,9 +337,9 @@ static void apply_evaluation_crops_the_centre(void)
     /* imagenet: a 256 x 256 image is not resized, 16 pixels go on every side. */
     static uint8_t square[256 * 256];
     for (int i = 0; i < 256 * 256; i++) square[i] = (uint8_t)(i * 7 + i / 256);
-    apply(out, (oct_transform){.size = 224, .augment = OCT_AUGMENT_IMAGENET, .training = 0}, view_of(square, 256, 256, 1), 0);
-    for (int y = 0; y < 224; y++)
-        CU_ASSERT_EQUAL(memcmp(out + y * 224, square + (y + 16) * 256 + 16, 224), 0);
+    apply(out, (oct_transform){.size = 224, .augment = OCT_AUGMENT_IMAGENET, .training = 0},
+          view_of(square, 256, 256, 1), 0);
+    for (int y = 0; y < 224; y++) CU_ASSERT_EQUAL(memcmp(out + y * 224, square + (y + 16) * 256 + 16, 224), 0);
 }
 
 static void apply_flip_and_cifar_give_each_variant_of_the_image(void)
@@ -383,8 +383,10 @@ static void apply_twice_gives_the_same_bytes_and_every_recipe_fits_any_size(void
             for (int size = 1; size <= 12; size++) {
                 size_t bytes = (size_t)(size * size * 3);
                 memset(a, 0xaa, sizeof a);
-                apply(a, (oct_transform){.size = size, .augment = (oct_augment)recipe, .training = training}, view_of(in, 9, 17, 3), 9);
-                apply(b, (oct_transform){.size = size, .augment = (oct_augment)recipe, .training = training}, view_of(in, 9, 17, 3), 9);
+                apply(a, (oct_transform){.size = size, .augment = (oct_augment)recipe, .training = training},
+                      view_of(in, 9, 17, 3), 9);
+                apply(b, (oct_transform){.size = size, .augment = (oct_augment)recipe, .training = training},
+                      view_of(in, 9, 17, 3), 9);
                 CU_ASSERT_EQUAL(memcmp(a, b, bytes), 0);
                 CU_ASSERT_EQUAL(a[bytes], 0xaa);
             }

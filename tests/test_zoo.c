@@ -16,7 +16,7 @@
 #include "quant/verify.h"
 #include "tests/testing.h"
 
-enum { BATCH = 8, CLASSES = 5, FLOAT_STEPS = 6, INT8_STEPS = 2, VERIFIED = 2 };
+enum { BATCH = 8, CLASSES = 5, FLOAT_STEPS = 4, INT8_STEPS = 2, VERIFIED = 2 };
 
 typedef struct life {
     const char *spec;
@@ -143,7 +143,7 @@ static void resnets_live(void)
     images("resnet18:width=0.25", 16);
     images("resnet34:width=0.125,form=imagenet", 64);
     images("resnet50:width=0.125", 16);
-    images("resnext50:width=0.5", 16);
+    images("resnext50:width=0.5", 10);
 }
 
 static void mobilenets_live(void)
@@ -157,16 +157,16 @@ static void mobilenets_live(void)
 
 static void regnets_live(void)
 {
-    images("regnetx-400mf", 16);
-    images("regnetx-800mf", 16);
-    images("regnetx-1.6gf:form=imagenet", 64);
+    images("regnetx-400mf", 10);
+    images("regnetx-800mf", 10);
+    images("regnetx-1.6gf:form=imagenet", 36);
 }
 
 static void efficientnets_live(void)
 {
     images("efficientnet-lite0", 16);
-    images("efficientnet-lite1:form=imagenet", 50);
-    images("efficientnet-lite2:form=imagenet,dropout=0.3,act=relu", 41);
+    images("efficientnet-lite1:form=imagenet", 34);
+    images("efficientnet-lite2:form=imagenet,dropout=0.3,act=relu", 35);
 }
 
 static void sound_networks_live(void)

@@ -12,7 +12,7 @@ static oct_status observe(oct_plan *plan, oct_graph *graph, const oct_model *mod
     oct_run run = {
         .mode = OCT_TRAIN, .bn_frozen = 1, .range_frozen = 0, .seed = seed, .step = (uint64_t)step};
     oct_plan_bind(plan, model->image, batch->images);
-    oct_plan_bind(plan, model->label, batch->labels);
+    if (model->task == OCT_CLASSIFY) oct_plan_bind(plan, model->label, batch->labels);
     OCT_TRY(oct_plan_forward(plan, &run, batch->count));
     float loss = *(const float *)oct_plan_tensor(plan, model->loss)->data;
     return isfinite(loss)

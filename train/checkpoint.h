@@ -60,8 +60,10 @@ typedef struct oct_checkpoint {
  * *out, which is all zero on failure. The graph belongs to the checkpoint unless oct_checkpoint_take_graph
  * takes it. */
 OCT_MUST_USE oct_status oct_checkpoint_read(oct_checkpoint *out, const char *path, oct_ctx *ctx);
-/* The same for a network made elsewhere (layers/import/keras.h): there is no state, no training progress, no class names.
- * `options` as there; OCT_ERR_FORMAT also for files of another kind. */
+/* Is it a file that oct_checkpoint_import may read? Decided by content. */
+bool oct_checkpoint_is_foreign(const char *path);
+/* The same for a network made elsewhere, Keras HDF5 or ONNX (layers/import/keras.h, onnx.h): there is no state, no training
+ * progress, no class names. `options` as there; OCT_ERR_FORMAT also for files of another kind. */
 OCT_MUST_USE oct_status oct_checkpoint_import(oct_checkpoint *out, const char *path, const oct_keras_options *options,
                                               oct_ctx *ctx);
 oct_graph *oct_checkpoint_take_graph(oct_checkpoint *checkpoint);

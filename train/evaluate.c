@@ -15,6 +15,7 @@ struct oct_evaluator {
     double seconds;                 /* in the model */
     oct_graph *graph;               /* NULL: an int8 model */
     oct_model values;
+    oct_model_task task;
     oct_plan *plan;
     const oct_int8_model *model;
     oct_int8_state *state;
@@ -90,7 +91,8 @@ oct_status oct_evaluator_create(oct_evaluator **out, oct_graph *graph, const oct
     e->channels = (size_t)image->shape.dim[3];
     oct_plan_options options = {
         .batch = batch, .mode = OCT_EVAL, .outputs = &model->logits, .output_count = 1};
-    oct_status status = oct_plan_create(&e->plan, graph, &options);
+    oct_status status = oct_evaluator_set_task(e, model->task);
+    if (status == OCT_OK) status = oct_plan_create(&e->plan, graph, &options);
     if (status != OCT_OK) {
         oct_evaluator_destroy(e);
         *out = NULL;
@@ -120,6 +122,16 @@ oct_status oct_evaluator_create_int8(oct_evaluator **out, oct_ctx *ctx, const oc
         *out = NULL;
     }
     return status;
+}
+
+oct_status oct_evaluator_set_task(oct_evaluator *e, oct_model_task task)
+{
+    size_t values = e->height * e->width * e->channels;
+    if (task == OCT_RECONSTRUCT && values != (size_t)e->classes)
+        return oct_fail(&e->ctx->error, OCT_ERR_SHAPE,
+                        "evaluation: expected %zu scores, as many as the image has values, found %d", values, e->classes);
+    e->task = task;
+    return OCT_OK;
 }
 
 void oct_evaluator_destroy(oct_evaluator *e)
@@ -229,12 +241,44 @@ static double cross_entropy(const double *scores, int classes, int label)
     return log(sum) + highest - scores[label];
 }
 
+/* What was done to the pixels of channel c: (pixel - mean)*scale. */
+static void preprocessing(const oct_evaluator *e, size_t c, float *mean, float *scale)
+{
+    const oct_node *n = e->graph ? oct_graph_node(e->graph, oct_graph_find(e->graph, "normalize")) : NULL;
+    const oct_normalize_attrs *attrs = n && n->op == &oct_op_normalize ? n->attrs : NULL;
+    const float *means = attrs ? attrs->mean : e->model ? oct_int8_mean(e->model) : NULL;
+    const float *scales = attrs ? attrs->scale : e->model ? oct_int8_scale(e->model) : NULL;
+    *mean = means ? means[c] : 0;
+    *scale = scales ? scales[c] : 1;
+}
+
+/* Mean squared difference between the scores of every image and the image, added to the score. */
+static void add_reconstructions(const oct_evaluator *e, oct_score *score, const double *scores, const oct_batch *batch)
+{
+    size_t values = (size_t)e->classes;
+    double sum = 0;
+    for (size_t c = 0; c < e->channels; c++) {
+        float mean, scale;
+        preprocessing(e, c, &mean, &scale);
+        for (size_t k = c; k < values * (size_t)batch->count; k += e->channels) {
+            double difference = scores[k] - ((double)batch->images[k] - (double)mean) * (double)scale;
+            sum += difference * difference;
+        }
+    }
+    score->images += batch->count;
+    score->loss_sum += sum / (double)values;
+}
+
 oct_status oct_evaluator_add(oct_evaluator *e, oct_score *score, const oct_batch *batch)
 {
     const double *scores;
     double before = e->seconds;
     OCT_TRY(oct_evaluator_run(e, &scores, batch->images, batch->count));
     score->seconds += e->seconds - before;
+    if (e->task == OCT_RECONSTRUCT) {
+        add_reconstructions(e, score, scores, batch);
+        return OCT_OK;
+    }
     for (int i = 0; i < batch->count; i++) {
         int label = batch->labels[i];
         if (label < 0 || label >= e->classes)

@@ -16,8 +16,9 @@
 
 typedef struct oct_score {
     int64_t images;     /* with a label */
-    int64_t top1, top5; /* how many have their label first, among the first five */
-    double loss_sum;    /* -log softmax(scores)[label], natural logarithm, no smoothing */
+    int64_t top1, top5; /* how many have their label first, among the first five; 0 for OCT_RECONSTRUCT */
+    double loss_sum;    /* -log softmax(scores)[label], natural logarithm, no smoothing. OCT_RECONSTRUCT: mean squared
+                         * difference between the scores and the normalized image; labels are not looked at */
     double seconds;     /* spent in the model, the loader's time left out */
 } oct_score;
 
@@ -37,6 +38,9 @@ OCT_MUST_USE oct_status oct_evaluator_create(oct_evaluator **out, oct_graph *gra
 OCT_MUST_USE oct_status oct_evaluator_create_int8(oct_evaluator **out, oct_ctx *ctx,
                                                   const oct_int8_model *model, int batch);
 void oct_evaluator_destroy(oct_evaluator *evaluator); /* NULL is allowed */
+/* A graph's task is its model's. An int8 model does not say; it is taken for a classifier until told otherwise.
+ * OCT_ERR_SHAPE when it has another number of scores than its input has values. */
+OCT_MUST_USE oct_status oct_evaluator_set_task(oct_evaluator *evaluator, oct_model_task task);
 
 int oct_evaluator_classes(const oct_evaluator *evaluator);
 /* The plan of a graph, for printing and timing; NULL for an int8 model. Borrowed. */

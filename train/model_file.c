@@ -63,6 +63,17 @@ static oct_status describe_graph(oct_model_file *f)
     return OCT_OK;
 }
 
+/* Files of weights alone are told by what they begin with: none of ours, and no HDF5 file. */
+static oct_status refuse_weights_alone(oct_model_file *f, const char *path)
+{
+    oct_weights_kind kind;
+    OCT_TRY(oct_weights_probe(&kind, path, &f->ctx->error));
+    if (kind != OCT_WEIGHTS_PTH && kind != OCT_WEIGHTS_SAFETENSORS) return OCT_OK;
+    return oct_fail(&f->ctx->error, OCT_ERR_ARGUMENT,
+                    "%s holds weights alone (%s): --model NAME says of which network", path,
+                    oct_weights_kind_name(kind));
+}
+
 static oct_status open_any(oct_model_file *f, const char *path)
 {
     char format[OCT_STATE_FORMAT_BYTES];
@@ -72,7 +83,8 @@ static oct_status open_any(oct_model_file *f, const char *path)
         OCT_TRY(oct_checkpoint_read(&f->checkpoint, path, f->ctx));
         return describe_graph(f);
     }
-    if (status == OCT_OK && strcmp(format, OCT_INT8_FILE_FORMAT) && oct_keras_probe(path) != OCT_KERAS_NONE) {
+    bool other = status == OCT_ERR_FORMAT || (status == OCT_OK && strcmp(format, OCT_INT8_FILE_FORMAT));
+    if (other && oct_checkpoint_is_foreign(path)) {
         OCT_TRY(oct_checkpoint_import(&f->checkpoint, path, NULL, f->ctx));
         return describe_graph(f);
     }
@@ -83,14 +95,31 @@ static oct_status open_any(oct_model_file *f, const char *path)
                         path, OCT_STATE_FORMAT, OCT_INT8_FILE_FORMAT, format);
     if (status != OCT_OK && status != OCT_ERR_FORMAT)
         return oct_fail(&f->ctx->error, status, "%s", probe.message);
+    OCT_TRY(refuse_weights_alone(f, path));
     return open_int8(f, path);
 }
 
 oct_status oct_model_file_open(oct_model_file *out, const char *path, oct_ctx *ctx)
 {
+    return oct_model_file_open_as(out, path, NULL, ctx);
+}
+
+oct_status oct_model_file_open_as(oct_model_file *out, const char *path, const oct_pretrained_options *source,
+                                  oct_ctx *ctx)
+{
+    oct_status status;
     *out = (oct_model_file){.ctx = ctx};
-    oct_status status = open_any(out, path);
-    if (status != OCT_OK) oct_model_file_close(out);
+    if (!source || !source->model) {
+        status = open_any(out, path);
+    } else {
+        status = oct_pretrained_open(&out->checkpoint, &out->report, path, source, ctx);
+        if (status == OCT_OK) status = describe_graph(out);
+    }
+    oct_load_report *report = out->report;
+    if (status == OCT_OK) return OCT_OK;
+    out->report = NULL;
+    oct_model_file_close(out);
+    out->report = report;
     return status;
 }
 
@@ -98,6 +127,7 @@ void oct_model_file_close(oct_model_file *f)
 {
     oct_checkpoint_release(&f->checkpoint);
     oct_int8_close(f->int8);
+    oct_load_report_destroy(f->report);
     *f = (oct_model_file){0};
 }
 

@@ -1,12 +1,14 @@
 /* SPDX-License-Identifier: BSD-2-Clause
  * Any model from a file, decided by content: a checkpoint (float or quantized), an int8 model as HDF5, an int8 model as
- * flat image, a Keras HDF5 file (float).
+ * flat image, a Keras HDF5 or ONNX file (float); and with the name of a network a file of weights alone, as PyTorch writes
+ * them.
  */
 #ifndef OCT_TRAIN_MODEL_FILE_H
 #define OCT_TRAIN_MODEL_FILE_H
 
 #include "train/checkpoint.h"
 #include "train/evaluate.h"
+#include "train/pretrained.h"
 
 typedef enum oct_model_kind { OCT_MODEL_FLOAT, OCT_MODEL_QUANTIZED, OCT_MODEL_INT8 } oct_model_kind;
 const char *oct_model_kind_name(oct_model_kind kind); /* "float", "quantized", "int8" */
@@ -20,11 +22,16 @@ typedef struct oct_model_file {
     int height, width, channels, classes;
     oct_augment augment; /* recipe of its training, where that is recorded */
     oct_fit fit;         /* how it wants images brought to size; resize is never 0 */
+    oct_load_report *report; /* of files of weights alone, else NULL; also when opening failed because of shapes */
 } oct_model_file;
 
 /* OCT_ERR_IO: cannot be read; OCT_ERR_FORMAT: nothing of ours, or damaged. Fills *out, all zero on failure.
  */
 OCT_MUST_USE oct_status oct_model_file_open(oct_model_file *out, const char *path, oct_ctx *ctx);
+/* The same with the network that files of weights alone need; `source` NULL or without a model: oct_model_file_open.
+ * With one, files that bring a network are taken for weights, too. Close also after failure: it keeps the report. */
+OCT_MUST_USE oct_status oct_model_file_open_as(oct_model_file *out, const char *path,
+                                               const oct_pretrained_options *source, oct_ctx *ctx);
 void oct_model_file_close(oct_model_file *file);
 
 const char *oct_model_file_class(const oct_model_file *file, int label); /* NULL when classes have no names */

@@ -41,6 +41,9 @@ oct_status oct_session_file(char path[OCT_SESSION_PATH], const char *folder, con
 static oct_status check_fit(const oct_session_options *o, oct_ctx *ctx)
 {
     const oct_node *image = oct_graph_node(o->graph, o->model->image);
+    if (o->model->task != OCT_CLASSIFY)
+        return oct_fail(&ctx->error, OCT_ERR_UNSUPPORTED,
+                        "training session: the model is no classifier; sessions keep the best accuracy");
     int size = oct_loader_size(o->train), channels = oct_loader_channels(o->train);
     if (image->shape.dim[1] != size || image->shape.dim[2] != size || image->shape.dim[3] != channels)
         return oct_fail(&ctx->error, OCT_ERR_SHAPE,

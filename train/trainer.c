@@ -64,7 +64,8 @@ oct_status oct_trainer_create(oct_trainer **out, oct_graph *graph, const oct_mod
     *out = NULL;
     oct_error *error = &graph->ctx->error;
     OCT_TRY(check_options(options, error));
-    if (!oct_graph_node(graph, model->loss) || !oct_graph_node(graph, model->label))
+    bool labelled = model->task == OCT_CLASSIFY;
+    if (!oct_graph_node(graph, model->loss) || (labelled && !oct_graph_node(graph, model->label)))
         return oct_fail(error, OCT_ERR_ARGUMENT, "trainer: the graph has no loss to train with");
     oct_trainer *t = oct_calloc(1, sizeof *t);
     if (!t) return oct_out_of_memory(graph->ctx, "trainer");
@@ -169,7 +170,7 @@ oct_status oct_trainer_step(oct_trainer *t, const oct_batch *batch, oct_trainer_
                    .seed = t->options.seed,
                    .step = (uint64_t)t->at.batches};
     oct_plan_bind(t->plan, t->model.image, batch->images);
-    oct_plan_bind(t->plan, t->model.label, batch->labels);
+    if (t->model.task == OCT_CLASSIFY) oct_plan_bind(t->plan, t->model.label, batch->labels);
     OCT_TRY(oct_plan_forward(t->plan, &run, batch->count));
     stats->loss = (double)*(const float *)oct_plan_tensor(t->plan, t->model.loss)->data;
     if (!isfinite(stats->loss)) {
@@ -178,7 +179,8 @@ oct_status oct_trainer_step(oct_trainer *t, const oct_batch *batch, oct_trainer_
                  isnan(stats->loss) ? "NaN" : "infinite");
         return oct_numeric_explain(t->plan, t->graph, &run, batch->count, what);
     }
-    stats->correct = count_correct(oct_plan_tensor(t->plan, t->model.logits), batch->labels, batch->count);
+    if (t->model.task == OCT_CLASSIFY)
+        stats->correct = count_correct(oct_plan_tensor(t->plan, t->model.logits), batch->labels, batch->count);
     OCT_TRY(oct_plan_backward(t->plan, 1));
     t->pending++;
     t->at.batches++;

@@ -50,7 +50,7 @@ typedef struct oct_trainer_options {
 
 typedef struct oct_trainer_stats {
     double loss; /* mean over the batch */
-    int correct; /* samples whose label has the largest logit; ties count for the lowest class */
+    int correct; /* samples whose label has the largest logit; ties count for the lowest class. 0 without labels */
     int count;
     bool updated;     /* this batch completed a step */
     double lr;        /* of the step this batch belongs to */

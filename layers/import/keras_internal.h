@@ -34,6 +34,7 @@ typedef struct oct_keras_value {
     int64_t dim[3];
     int32_t pad[4];              /* zeros around v (top, left, bottom, right) that are part of dim */
     bool softmax;                /* stands for softmax(v) */
+    const char *name;            /* for the node of these two, when it is made after all */
     bool raw;                    /* v is the image, this stands for v*scale + offset */
     double scale[4], offset[4];
 } oct_keras_value;
@@ -104,9 +105,11 @@ int64_t oct_keras_elements(const oct_keras_value *x);
 enum { OCT_KERAS_SHAPE = 80 };
 const char *oct_keras_shape(char text[OCT_KERAS_SHAPE], const oct_keras_value *x);
 
-/* What is put off, done: preprocessing becomes a node. Padding (unless `keep_pad`) and softmax are refused. */
+/* What is put off becomes nodes: preprocessing, softmax, padding (unless `keep_pad`). */
 oct_status oct_keras_settle(const oct_keras_layer *layer, oct_keras_value *x, bool keep_pad);
-/* Settled, and [N,H,W,C] with Keras's shape (H,W,C); else refused. */
+/* Settled, and [N,H,W,C] in the graph, too, when Keras has (H,W,C): the channels are the last dimension. */
+oct_status oct_keras_real(const oct_keras_layer *layer, oct_keras_value *x, bool keep_pad);
+/* The same of what must be (H,W,C); else refused. */
 oct_status oct_keras_spatial(const oct_keras_layer *layer, oct_keras_value *x, bool keep_pad);
 /* Settled, and [N,C]. */
 oct_status oct_keras_flat(const oct_keras_layer *layer, oct_keras_value *x, const char *node);
@@ -140,8 +143,8 @@ oct_status oct_keras_build_layer(oct_keras_layer *layer, oct_keras_value *out);
 /* The activation that the attribute `activation` names, on *x. `node`: name for it when it is not the whole layer. */
 oct_status oct_keras_activation(oct_keras_layer *layer, const char *node, oct_keras_value *x);
 
-oct_keras_build_fn oct_keras_build_activation, oct_keras_build_relu, oct_keras_build_leaky_relu, oct_keras_build_softmax,
-    oct_keras_build_add, oct_keras_build_multiply, oct_keras_build_concatenate, oct_keras_build_max_pool,
+oct_keras_build_fn oct_keras_build_activation, oct_keras_build_relu, oct_keras_build_leaky_relu, oct_keras_build_prelu,
+    oct_keras_build_elu, oct_keras_build_softmax, oct_keras_build_add, oct_keras_build_subtract, oct_keras_build_multiply, oct_keras_build_concatenate, oct_keras_build_max_pool,
     oct_keras_build_average_pool, oct_keras_build_global_average_pool, oct_keras_build_zero_padding,
     oct_keras_build_flatten, oct_keras_build_reshape, oct_keras_build_dropout, oct_keras_build_upsampling,
     oct_keras_build_rescaling;

@@ -36,7 +36,7 @@ typedef struct conv_config {
     bool use_bias;
 } conv_config;
 
-static oct_status read_conv(oct_keras_layer *layer, const oct_keras_value *x, conv_config *c)
+static oct_status read_conv(oct_keras_layer *layer, oct_keras_value *x, conv_config *c)
 {
     *c = (conv_config){0};
     OCT_TRY(oct_keras_channels_last(layer));
@@ -46,9 +46,7 @@ static oct_status read_conv(oct_keras_layer *layer, const oct_keras_value *x, co
     OCT_TRY(oct_keras_padding(layer, &c->opts.padding));
     OCT_TRY(oct_keras_bool(layer, "use_bias", true, &c->use_bias));
     c->opts.no_bias = !c->use_bias;
-    if (!x->pad[0] && !x->pad[1] && !x->pad[2] && !x->pad[3]) return OCT_OK;
-    if (c->opts.padding == OCT_SAME)
-        return oct_keras_fail(layer, OCT_ERR_UNSUPPORTED, "padding \"same\" behind a ZeroPadding2D");
+    if (c->opts.padding == OCT_SAME) return oct_keras_settle(layer, x, false);
     c->opts.padding = OCT_EXPLICIT;
     memcpy(c->opts.pad, x->pad, sizeof c->opts.pad);
     return OCT_OK;
@@ -248,7 +246,7 @@ static oct_status build_batch_norm(oct_keras_layer *layer, oct_keras_value *out)
     oct_keras_value x = layer->inputs[0];
     double momentum, epsilon;
     bool center, scale;
-    OCT_TRY(oct_keras_settle(layer, &x, false));
+    OCT_TRY(oct_keras_real(layer, &x, false));
     OCT_TRY(oct_keras_last_axis(layer, "axis", x.rank));
     OCT_TRY(oct_keras_number(layer, "momentum", 0.99, &momentum));
     OCT_TRY(oct_keras_number(layer, "epsilon", 1e-3, &epsilon));
@@ -286,8 +284,11 @@ static const layer_class classes[] = {
     {"Activation", oct_keras_build_activation, 1, 1},
     {"ReLU", oct_keras_build_relu, 1, 1},
     {"LeakyReLU", oct_keras_build_leaky_relu, 1, 1},
+    {"PReLU", oct_keras_build_prelu, 1, 1},
+    {"ELU", oct_keras_build_elu, 1, 1},
     {"Softmax", oct_keras_build_softmax, 1, 1},
     {"Add", oct_keras_build_add, 2, OCT_KERAS_MAX_INPUTS},
+    {"Subtract", oct_keras_build_subtract, 2, 2},
     {"Multiply", oct_keras_build_multiply, 2, OCT_KERAS_MAX_INPUTS},
     {"Concatenate", oct_keras_build_concatenate, 1, OCT_KERAS_MAX_INPUTS},
     {"MaxPooling2D", oct_keras_build_max_pool, 1, 1},

@@ -22,17 +22,44 @@ static oct_status apply_relu(const oct_keras_layer *layer, const char *node, boo
     return keep_shape(layer, x, capped ? oct_clip(g, node, x->v, 0, (float)cap) : oct_relu(g, node, x->v));
 }
 
+static oct_status apply_softmax(const oct_keras_layer *layer, const char *node, oct_keras_value *x)
+{
+    OCT_TRY(oct_keras_real(layer, x, false));
+    x->softmax = true;
+    x->name = oct_arena_strdup(&layer->b->arena, node);
+    return x->name ? OCT_OK : oct_out_of_memory(layer->b->graph->ctx, node);
+}
+
+static oct_status apply_unary(const oct_keras_layer *layer, const char *node, oct_unary function, double parameter,
+                              oct_keras_value *x)
+{
+    OCT_TRY(oct_keras_settle(layer, x, false));
+    return keep_shape(layer, x, oct_unary_layer(layer->b->graph, node, function, x->v, (float)parameter));
+}
+
+/* Functions with Keras's default parameters. hard_sigmoid is not among them: Keras 2 and 3 mean different functions. */
+static const struct {
+    const char *name;
+    oct_unary function;
+    double parameter;
+} functions[] = {
+    {"leaky_relu", OCT_UNARY_LEAKY_RELU, 0.2}, {"elu", OCT_UNARY_ELU, 1},  {"sigmoid", OCT_UNARY_SIGMOID, 0},
+    {"tanh", OCT_UNARY_TANH, 0},               {"swish", OCT_UNARY_SILU, 0}, {"silu", OCT_UNARY_SILU, 0},
+    {"gelu", OCT_UNARY_GELU, 0},               {"hard_silu", OCT_UNARY_HARD_SWISH, 0},
+    {"hard_swish", OCT_UNARY_HARD_SWISH, 0},
+};
+
 static oct_status apply_named(const oct_keras_layer *layer, const char *name, const char *node, oct_keras_value *x)
 {
     if (!strcmp(name, "linear") || !*name) return OCT_OK;
     if (!strcmp(name, "relu")) return apply_relu(layer, node, false, 0, x);
     if (!strcmp(name, "relu6")) return apply_relu(layer, node, true, 6, x);
-    if (strcmp(name, "softmax"))
-        return oct_keras_fail(layer, OCT_ERR_UNSUPPORTED,
-                              "activation \"%.40s\" is not supported; supported are linear, relu, relu6, softmax", name);
-    OCT_TRY(oct_keras_settle(layer, x, false));
-    x->softmax = true;
-    return OCT_OK;
+    if (!strcmp(name, "softmax")) return apply_softmax(layer, node, x);
+    for (size_t i = 0; i < sizeof functions / sizeof functions[0]; i++)
+        if (!strcmp(name, functions[i].name)) return apply_unary(layer, node, functions[i].function, functions[i].parameter, x);
+    return oct_keras_fail(layer, OCT_ERR_UNSUPPORTED,
+                          "activation \"%.40s\" is not supported; supported are linear, relu, relu6, leaky_relu, elu, sigmoid, "
+                          "tanh, silu (swish), gelu, hard_silu, softmax", name);
 }
 
 /* An activation that is serialized as an object: a function by its name, or a layer with its own configuration. */
@@ -76,10 +103,15 @@ oct_status oct_keras_build_activation(oct_keras_layer *layer, oct_keras_value *o
     return OCT_OK;
 }
 
-static oct_status leaky(const oct_keras_layer *layer, double slope, oct_keras_value *x)
+/* x > 0 ? x : slope*x, at most `cap`. */
+static oct_status leaky(const oct_keras_layer *layer, double slope, double cap, oct_keras_value *x)
 {
-    if (slope == 0) return apply_relu(layer, layer->call, false, 0, x);
-    return oct_keras_fail(layer, OCT_ERR_UNSUPPORTED, "a negative slope of %g", slope);
+    char node[OCT_KERAS_NAME + 16];
+    if (slope == 0) return apply_relu(layer, layer->call, isfinite(cap), cap, x);
+    snprintf(node, sizeof node, isfinite(cap) ? "%.300s/slope" : "%.300s", layer->call);
+    OCT_TRY(apply_unary(layer, node, OCT_UNARY_LEAKY_RELU, slope, x));
+    if (!isfinite(cap)) return OCT_OK;
+    return keep_shape(layer, x, oct_clip(layer->b->graph, layer->call, x->v, -INFINITY, (float)cap));
 }
 
 oct_status oct_keras_build_relu(oct_keras_layer *layer, oct_keras_value *out)
@@ -90,9 +122,8 @@ oct_status oct_keras_build_relu(oct_keras_layer *layer, oct_keras_value *out)
     OCT_TRY(oct_keras_number(layer, "negative_slope", 0, &slope));
     OCT_TRY(oct_keras_number(layer, "threshold", 0, &threshold));
     if (threshold != 0) return oct_keras_fail(layer, OCT_ERR_UNSUPPORTED, "threshold %g: expected 0", threshold);
-    if (slope != 0) return leaky(layer, slope, &x);
     if (cap <= 0) return oct_keras_fail(layer, OCT_ERR_FORMAT, "max_value %g: expected a positive number", cap);
-    OCT_TRY(apply_relu(layer, layer->call, isfinite(cap), cap, &x));
+    OCT_TRY(leaky(layer, slope, cap, &x));
     *out = x;
     return OCT_OK;
 }
@@ -103,17 +134,43 @@ oct_status oct_keras_build_leaky_relu(oct_keras_layer *layer, oct_keras_value *o
     double slope, older;
     OCT_TRY(oct_keras_number(layer, "alpha", 0.3, &older)); /* Keras 2's name */
     OCT_TRY(oct_keras_number(layer, "negative_slope", older, &slope));
-    OCT_TRY(leaky(layer, slope, &x));
+    OCT_TRY(leaky(layer, slope, INFINITY, &x));
     *out = x;
     return OCT_OK;
+}
+
+oct_status oct_keras_build_elu(oct_keras_layer *layer, oct_keras_value *out)
+{
+    oct_keras_value x = layer->inputs[0];
+    double alpha;
+    OCT_TRY(oct_keras_number(layer, "alpha", 1, &alpha));
+    OCT_TRY(apply_unary(layer, layer->call, OCT_UNARY_ELU, alpha, &x));
+    *out = x;
+    return OCT_OK;
+}
+
+/* One slope for each channel: shared_axes [1, 2] of an image, none of a vector. */
+oct_status oct_keras_build_prelu(oct_keras_layer *layer, oct_keras_value *out)
+{
+    oct_keras_value x = layer->inputs[0];
+    const oct_named_tensor *alpha;
+    oct_value slope;
+    OCT_TRY(oct_keras_real(layer, &x, false));
+    oct_keras_attribute(layer, "shared_axes"); /* told by the shape of alpha */
+    int64_t dims[3] = {1, 1, 1}, channels = x.dim[x.rank - 1];
+    dims[x.rank - 1] = channels;
+    OCT_TRY(oct_keras_tensor(layer, "alpha", x.rank, dims, &alpha));
+    OCT_TRY(oct_keras_parameter(layer, "slope", OCT_SHAPE((int32_t)channels), alpha, oct_keras_order_same, &slope));
+    oct_value v = oct_op_append(layer->b->graph, &oct_op_prelu, layer->call, NULL, (oct_value[]){x.v, slope}, 2);
+    *out = x;
+    return keep_shape(layer, out, v);
 }
 
 oct_status oct_keras_build_softmax(oct_keras_layer *layer, oct_keras_value *out)
 {
     oct_keras_value x = layer->inputs[0];
     OCT_TRY(oct_keras_last_axis(layer, "axis", x.rank));
-    OCT_TRY(oct_keras_settle(layer, &x, false));
-    x.softmax = true;
+    OCT_TRY(apply_softmax(layer, layer->call, &x));
     *out = x;
     return OCT_OK;
 }
@@ -133,7 +190,7 @@ static oct_status join_inputs(const oct_keras_layer *layer, oct_value values[OCT
             return oct_keras_fail(layer, OCT_ERR_UNSUPPORTED, "inputs of different shapes, %s and %s",
                                   oct_keras_shape(a, first), oct_keras_shape(b, &x));
         }
-        OCT_TRY(oct_keras_settle(layer, &x, false));
+        OCT_TRY(last_too ? oct_keras_settle(layer, &x, false) : oct_keras_real(layer, &x, false));
         values[i] = x.v;
     }
     return OCT_OK;
@@ -155,13 +212,18 @@ static oct_status chain(oct_keras_layer *layer, binary_op *op, oct_keras_value *
     }
     *out = layer->inputs[0];
     memset(out->pad, 0, sizeof out->pad);
-    out->raw = false;
+    out->raw = out->softmax = false;
     return keep_shape(layer, out, sum);
 }
 
 oct_status oct_keras_build_add(oct_keras_layer *layer, oct_keras_value *out)
 {
     return chain(layer, oct_add, out);
+}
+
+oct_status oct_keras_build_subtract(oct_keras_layer *layer, oct_keras_value *out)
+{
+    return chain(layer, oct_sub, out);
 }
 
 oct_status oct_keras_build_multiply(oct_keras_layer *layer, oct_keras_value *out)
@@ -186,7 +248,8 @@ oct_status oct_keras_build_concatenate(oct_keras_layer *layer, oct_keras_value *
         memmove(values + 1, values + CONCAT_INPUTS, (size_t)(count - 1) * sizeof *values);
     }
     *out = layer->inputs[0];
-    out->raw = false;
+    memset(out->pad, 0, sizeof out->pad);
+    out->raw = out->softmax = false;
     if (count == 1) return keep_shape(layer, out, values[0]);
     OCT_TRY(keep_shape(layer, out, oct_concat(layer->b->graph, layer->call, values, count)));
     const oct_shape *shape = &oct_graph_node(layer->b->graph, out->v)->shape;
@@ -254,7 +317,7 @@ oct_status oct_keras_build_global_average_pool(oct_keras_layer *layer, oct_keras
 
 /* --- shapes --- */
 
-enum { MAX_PAD = 4096 };
+enum { MAX_PAD = 4096, MAX_SIDE = 1 << 14 };
 
 /* n, [vertical, horizontal] or [[top, bottom], [left, right]] into top, left, bottom, right. */
 static bool read_pads(const cJSON *item, int32_t pad[4])
@@ -283,8 +346,9 @@ oct_status oct_keras_build_zero_padding(oct_keras_layer *layer, oct_keras_value 
         x.dim[i % 2] += pad[i];
         if (x.pad[i] > MAX_PAD) return oct_keras_fail(layer, OCT_ERR_UNSUPPORTED, "pads by more than %d", MAX_PAD);
     }
+    x.name = oct_arena_strdup(&layer->b->arena, layer->call);
     *out = x;
-    return OCT_OK;
+    return x.name ? OCT_OK : oct_out_of_memory(layer->b->graph->ctx, layer->call);
 }
 
 /* Another shape for the same elements. A vector is [N,C] in the graph, and so is what follows until an image is needed. */
@@ -355,8 +419,24 @@ oct_status oct_keras_build_dropout(oct_keras_layer *layer, oct_keras_value *out)
 
 oct_status oct_keras_build_upsampling(oct_keras_layer *layer, oct_keras_value *out)
 {
-    (void)out;
-    return oct_keras_fail(layer, OCT_ERR_UNSUPPORTED, "this layer is not supported");
+    oct_keras_value x = layer->inputs[0];
+    const char *how;
+    int32_t factor[2], size[2];
+    oct_graph *g = layer->b->graph;
+    OCT_TRY(oct_keras_channels_last(layer));
+    OCT_TRY(oct_keras_pair(layer, "size", 2, factor));
+    OCT_TRY(oct_keras_text(layer, "interpolation", &how));
+    OCT_TRY(oct_keras_spatial(layer, &x, false));
+    bool bilinear = !strcmp(how, "bilinear");
+    if (*how && !bilinear && strcmp(how, "nearest"))
+        return oct_keras_fail(layer, OCT_ERR_UNSUPPORTED, "interpolation \"%.40s\"", how);
+    for (int i = 0; i < 2; i++) {
+        if (x.dim[i] * factor[i] > MAX_SIDE) return oct_keras_fail(layer, OCT_ERR_SHAPE, "makes more than %d pixels a side", MAX_SIDE);
+        size[i] = (int32_t)x.dim[i] * factor[i];
+    }
+    *out = oct_keras_value_of(layer->b, bilinear ? oct_resize_bilinear(g, layer->call, x.v, size[0], size[1])
+                                                 : oct_resize_nearest(g, layer->call, x.v, size[0], size[1]));
+    return oct_keras_graph_status(layer);
 }
 
 /* --- preprocessing --- */
@@ -377,11 +457,27 @@ static oct_status read_channels(oct_keras_layer *layer, const char *key, double 
     return OCT_OK;
 }
 
+/* Behind other layers: one factor and one offset for all channels. */
+static oct_status rescale_inside(oct_keras_layer *layer, oct_keras_value *x)
+{
+    double scale, offset;
+    char node[OCT_KERAS_NAME + 16];
+    OCT_TRY(oct_keras_number(layer, "scale", 1, &scale));
+    OCT_TRY(oct_keras_number(layer, "offset", 0, &offset));
+    snprintf(node, sizeof node, offset != 0 ? "%.300s/scale" : "%.300s", layer->call);
+    OCT_TRY(apply_unary(layer, node, OCT_UNARY_MUL_SCALAR, scale, x));
+    return offset != 0 ? apply_unary(layer, layer->call, OCT_UNARY_ADD_SCALAR, offset, x) : OCT_OK;
+}
+
 oct_status oct_keras_build_rescaling(oct_keras_layer *layer, oct_keras_value *out)
 {
     oct_keras_value x = layer->inputs[0];
     double scale[4], offset[4];
-    if (!x.raw) return oct_keras_fail(layer, OCT_ERR_UNSUPPORTED, "supported at the input of the network only");
+    if (!x.raw) {
+        OCT_TRY(rescale_inside(layer, &x));
+        *out = x;
+        return OCT_OK;
+    }
     int channels = oct_graph_node(layer->b->graph, x.v)->shape.dim[3];
     OCT_TRY(read_channels(layer, "scale", 1, channels, scale));
     OCT_TRY(read_channels(layer, "offset", 0, channels, offset));

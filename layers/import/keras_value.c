@@ -58,36 +58,61 @@ static oct_status normalized(const oct_keras_layer *layer, const oct_keras_value
     }
 }
 
+/* The node `x->name` of a value with two users is made once. */
+static oct_status settle_softmax(const oct_keras_layer *layer, oct_keras_value *x)
+{
+    oct_graph *g = layer->b->graph;
+    oct_value made = oct_graph_find(g, x->name);
+    x->v = made.id >= 0 ? made : oct_softmax(g, x->name, x->v);
+    x->softmax = false;
+    return oct_keras_graph_status(layer);
+}
+
+static oct_status settle_pad(const oct_keras_layer *layer, oct_keras_value *x)
+{
+    oct_graph *g = layer->b->graph;
+    oct_pad_attrs attrs = {.before = {x->pad[0], x->pad[1]}, .after = {x->pad[2], x->pad[3]}};
+    oct_value made = oct_graph_find(g, x->name);
+    x->v = made.id >= 0 ? made : oct_pad(g, x->name, x->v, attrs);
+    memset(x->pad, 0, sizeof x->pad);
+    return oct_keras_graph_status(layer);
+}
+
 oct_status oct_keras_settle(const oct_keras_layer *layer, oct_keras_value *x, bool keep_pad)
 {
-    if (x->softmax)
-        return oct_keras_fail(layer, OCT_ERR_UNSUPPORTED, "reads a softmax: it is supported at the end of the network only");
-    if (!keep_pad && padded(x))
-        return oct_keras_fail(layer, OCT_ERR_UNSUPPORTED,
-                              "reads a ZeroPadding2D: it is supported in front of a convolution with padding \"valid\" and of "
-                              "a max pool of values >= 0");
     if (x->raw) {
         oct_value v;
         OCT_TRY(normalized(layer, x, &v));
         x->v = v;
         x->raw = false;
     }
-    return OCT_OK;
+    if (x->softmax) OCT_TRY(settle_softmax(layer, x));
+    return padded(x) && !keep_pad ? settle_pad(layer, x) : OCT_OK;
+}
+
+oct_status oct_keras_real(const oct_keras_layer *layer, oct_keras_value *x, bool keep_pad)
+{
+    OCT_TRY(oct_keras_settle(layer, x, keep_pad));
+    const oct_node *n = oct_graph_node(layer->b->graph, x->v);
+    if (n->shape.rank != 2 || x->dim[x->rank - 1] == n->shape.dim[1]) return OCT_OK;
+    char name[OCT_KERAS_NAME + 16];
+    int32_t dims[3] = {(int32_t)x->dim[0], (int32_t)x->dim[1], x->rank == 3 ? (int32_t)x->dim[2] : 1};
+    snprintf(name, sizeof name, "%.300s/image%d", layer->call, n->id); /* of this input */
+    x->v = oct_reshape(layer->b->graph, name, x->v, dims, 3);
+    return oct_keras_graph_status(layer);
 }
 
 oct_status oct_keras_spatial(const oct_keras_layer *layer, oct_keras_value *x, bool keep_pad)
 {
-    char text[OCT_KERAS_SHAPE];
-    OCT_TRY(oct_keras_settle(layer, x, keep_pad));
-    const oct_node *n = oct_graph_node(layer->b->graph, x->v);
-    bool same = x->rank == 3 && n->shape.rank == 4;
-    for (int i = 0; i < 3 && same; i++)
-        same = x->dim[i] == n->shape.dim[i + 1] + (i < 2 ? x->pad[i] + x->pad[i + 2] : 0);
-    if (same) return OCT_OK;
-    if (x->rank == 3)
-        return oct_keras_fail(layer, OCT_ERR_UNSUPPORTED, "reads a vector reshaped to %s", oct_keras_shape(text, x));
-    return oct_keras_fail(layer, OCT_ERR_SHAPE, "expected an input (height, width, channels), found %s",
-                          oct_keras_shape(text, x));
+    char text[OCT_KERAS_SHAPE], name[OCT_KERAS_NAME + 16];
+    if (x->rank != 3)
+        return oct_keras_fail(layer, OCT_ERR_SHAPE, "expected an input (height, width, channels), found %s",
+                              oct_keras_shape(text, x));
+    OCT_TRY(oct_keras_real(layer, x, keep_pad));
+    if (oct_graph_node(layer->b->graph, x->v)->shape.rank == 4) return OCT_OK;
+    snprintf(name, sizeof name, "%.300s/image", layer->call); /* (1, 1, C) */
+    x->v = oct_reshape(layer->b->graph, name, x->v, (int32_t[]){1, 1, (int32_t)x->dim[2]}, 3);
+    return oct_keras_graph_status(layer);
 }
 
 oct_status oct_keras_flat(const oct_keras_layer *layer, oct_keras_value *x, const char *node)

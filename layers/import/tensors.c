@@ -137,6 +137,11 @@ const oct_named_tensor *oct_tensors_at(const oct_tensors *tensors, int index)
     return index >= 0 && index < tensors->count ? tensors->items[index] : NULL;
 }
 
+int oct_tensors_index(const oct_tensors *tensors, const oct_named_tensor *tensor)
+{
+    return *find_slot(tensors, tensor->name);
+}
+
 const oct_named_tensor *oct_tensors_find(const oct_tensors *tensors, const char *name)
 {
     if (!tensors->slot_count) return NULL;

@@ -44,5 +44,7 @@ int oct_tensors_count(const oct_tensors *tensors);
 const oct_named_tensor *oct_tensors_at(const oct_tensors *tensors, int index);
 /* NULL when there is none. */
 const oct_named_tensor *oct_tensors_find(const oct_tensors *tensors, const char *name);
+/* Of a tensor that the list gave out. */
+int oct_tensors_index(const oct_tensors *tensors, const oct_named_tensor *tensor);
 
 #endif

@@ -31,6 +31,12 @@ static inline float oct_round_up_f32(float x)
     return x - f >= 0.5f ? f + 1.0f : f;
 }
 
+/* Half to even: the rounding mode of IEEE arithmetic, which nothing here changes. */
+static inline float oct_round_even_f32(float x)
+{
+    return rintf(x);
+}
+
 static inline double oct_round_up_f64(double x)
 {
     double f = floor(x);

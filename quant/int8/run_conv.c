@@ -167,7 +167,7 @@ static void convolve_row(const oct_int8_step *s, const oct_i8_kernels *k, void *
 /* Sums of whole rows of one group go straight to their place. */
 static bool sums_of_rows(const oct_int8_step *s)
 {
-    return !s->code_shift && !s->shift && s->layer.op == OCT_INT8_CONV && s->layer.groups == 1;
+    return s->out->kind == OCT_INT8_SCORES && s->layer.op == OCT_INT8_CONV && s->layer.groups == 1;
 }
 
 /* Depthwise on codes: rows outside the image are rows of zeros. */

@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "quant/ptq/adaround.h"
 #include "quant/ptq/bias.h"
 #include "quant/ptq/equalize.h"
 
@@ -80,11 +81,23 @@ static oct_status find_ranges(oct_ptq_net *net, const oct_ptq_images *images, co
     return oct_ptq_observe(net, images, &how, &o->progress);
 }
 
+static oct_status learn_rounding(oct_ptq_net *net, const oct_ptq_images *images, const oct_ptq_options *o)
+{
+    const oct_ptq_adaround how = {.iterations = o->adaround_iterations, .seed = o->seed};
+    oct_ptq_adarounded found;
+    stage(o, "AdaRound", net->layer_count * (how.iterations > 0 ? how.iterations : OCT_ADAROUND_ITERATIONS));
+    OCT_TRY(oct_ptq_adaround_apply(net, images, &how, &found, &o->progress));
+    say(o, "AdaRound: %.1f %% of the weights not to the nearest, output error %.2e, %.2e before",
+        100.0 * (double)found.changed / (double)found.weights, found.error_after, found.error_before);
+    return OCT_OK;
+}
+
 oct_status oct_ptq_apply(oct_ptq_net *net, const oct_ptq_images *images, const oct_ptq_options *o)
 {
-    bool changes_weights = o->equalize || o->recipe->advanced || o->correct_biases;
+    bool changes_weights = o->equalize || o->recipe->advanced || o->adaround || o->correct_biases;
     if (changes_weights) OCT_TRY(prepare_weights(net, o));
     OCT_TRY(find_ranges(net, images, o));
+    if (o->adaround) OCT_TRY(learn_rounding(net, images, o));
     if (o->correct_biases) {
         stage(o, "bias correction", net->layer_count * oct_ptq_batches(images));
         OCT_TRY(oct_ptq_correct_biases(net, images, &o->progress));

@@ -25,7 +25,8 @@ const oct_ptq_recipe *oct_ptq_recipe_find(const char *name);
 typedef struct oct_ptq_options {
     const oct_ptq_recipe *recipe;
     double percentile; /* 0 = 99.99 */
-    bool equalize, absorb_biases, correct_biases;
+    bool equalize, absorb_biases, adaround, correct_biases;
+    int64_t adaround_iterations; /* per layer; 0 = 1000 */
     uint64_t seed;
     /* Receives "ranges" and the like before each step, and how many units of progress it has; may be NULL. */
     void (*stage)(void *user, const char *name, int64_t total);

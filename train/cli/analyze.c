@@ -3,14 +3,19 @@
 #include <cjson/cJSON.h>
 #include <inttypes.h>
 #include <math.h>
+#include <string.h>
+#include <sys/stat.h>
 
 #include "train/analysis.h"
 #include "train/cli/data.h"
 #include "train/cli/progress.h"
 #include "train/cli/spin.h"
 #include "train/model_file.h"
+#include "train/report_page.h"
+#include "train/session.h"
 
 static struct {
+    const char *html;
     int64_t images, batch, threads;
     bool json, quiet, sensitivity;
 } f;
@@ -19,6 +24,7 @@ static const arg_option options[] = {
     ARG_GROUP("Analysis:"),
     ARG_COUNT("images", &f.images, 1, 1e7, "images", "to compare on, evenly spaced over the test images, default 500"),
     ARG_ON("sensitivity", &f.sensitivity, "accuracy with only one layer quantized, and with only one left in float"),
+    ARG_WORD("html", &f.html, "FILE", "write a page with histograms and training curves"),
     ARG_COUNT("batch-size", &f.batch, 1, 65536, "images", "of reading, default 128"),
     ARG_COUNT("threads", &f.threads, 1, 1024, "threads", "computing threads, default all processors"),
     ARG_ON("json", &f.json, "one JSON object per line on stdout"),
@@ -205,6 +211,32 @@ static void emit_all(job *j)
     cli_emit(c, r);
 }
 
+/* metrics.jsonl beside the quantized checkpoint, else beside the float one. */
+static bool find_metrics(char path[OCT_SESSION_PATH], const char *checkpoint)
+{
+    struct stat st;
+    const char *slash = strrchr(checkpoint, '/');
+    int folder = slash ? (int)(slash - checkpoint) + 1 : 0;
+    int n = snprintf(path, OCT_SESSION_PATH, "%.*smetrics.jsonl", folder, checkpoint);
+    return n < OCT_SESSION_PATH && !stat(path, &st);
+}
+
+static oct_status write_page(job *j)
+{
+    const oct_analysis *a = &j->analysis;
+    char title[OCT_SESSION_PATH], metrics[OCT_SESSION_PATH];
+    oct_report_fact facts[] = {{.name = "images"}, {.name = "top-1 float"}, {.name = "top-1 quantized"}};
+    snprintf(facts[0].value, sizeof facts[0].value, "%" PRId64, a->images);
+    snprintf(facts[1].value, sizeof facts[1].value, "%.2f %%", a->top1_float);
+    snprintf(facts[2].value, sizeof facts[2].value, "%.2f %%", a->top1_quantized);
+    snprintf(title, sizeof title, "%.1000s against %.1000s", j->path, j->base_path);
+    bool curves = find_metrics(metrics, j->path) || find_metrics(metrics, j->base_path);
+    const oct_report report = {title, facts, 3, a, curves ? metrics : NULL};
+    OCT_TRY(oct_report_write(f.html, &report, &j->c.ctx->error));
+    cli_print(&j->c, "%s written", f.html);
+    return OCT_OK;
+}
+
 static oct_status run(job *j)
 {
     OCT_TRY(open_models(j));
@@ -212,7 +244,7 @@ static oct_status run(job *j)
     OCT_TRY(analyse(j));
     print_table(j);
     emit_all(j);
-    return OCT_OK;
+    return f.html ? write_page(j) : OCT_OK;
 }
 
 static void release(job *j)

@@ -22,7 +22,7 @@ const arg_option data_options[] = {
               "evaluation: short side before the centre crop; 0: both sides straight to size; default the model's"),
     ARG_CHOICE("interpolation", &data_given.interpolation, "NAME", "antialiased, default the model's, else bilinear",
                "bilinear|bicubic"),
-    ARG_ON("strict", &data_given.strict, "unreadable images are errors"),
+    ARG_ON("strict", &data_given.strict, "unreadable images are errors; so are weights missing in a file or not used"),
     ARG_END,
 };
 

@@ -6,18 +6,19 @@
 
 #include "quant/verify.h"
 #include "train/cli/data.h"
+#include "train/cli/load.h"
 #include "train/cli/progress.h"
-#include "train/model_file.h"
 #include "train/cli/spin.h"
 
 static struct {
-    const char *split, *verify;
+    const char *split, *verify, *model;
     int64_t batch, threads, images;
     bool json, quiet;
 } f;
 
 static const arg_option options[] = {
     ARG_GROUP("Evaluation:"),
+    LOAD_MODEL_OPTION(&f.model),
     ARG_CHOICE("split", &f.split, "NAME", "default test, else val, else train", "train|val|test"),
     ARG_COUNT("images", &f.images, 1, 1e12, "images", "only N, evenly spaced; default all"),
     ARG_WORD("verify", &f.verify, "OTHER",
@@ -32,8 +33,8 @@ static const arg_option options[] = {
 static const arg_spec spec = {
     .program = "evaluate",
     .usage = "evaluate FILE --data DIR [--split NAME] [--verify OTHER] [options]",
-    .about = "Scores a float or quantized checkpoint, an int8 model (.h5) or a flat int8 image: decided by "
-             "content.",
+    .about = "Scores a float or quantized checkpoint, an int8 model (.h5) or a flat int8 image, a Keras model, or with "
+             "--model\nweights of PyTorch: decided by content.",
     .tables = {options, data_options},
     .min_positional = 1,
     .max_positional = 1,
@@ -81,7 +82,7 @@ static oct_status open_other(job *j)
 
 static oct_status prepare(job *j)
 {
-    OCT_TRY(oct_model_file_open(&j->file, j->path, j->c.ctx));
+    OCT_TRY(load_model_file(&j->file, &j->c, j->path, f.model));
     OCT_TRY(data_open(&j->data, &j->c, j->file.channels));
     OCT_TRY(data_choose_size(&j->data, &j->c, j->file.height));
     OCT_TRY(data_choose_fit(&j->data, &j->c, &j->file.fit, j->file.augment));
@@ -126,6 +127,9 @@ static void print_verdict(job *j)
     cli_print(c, "  %-24s %14" PRId64, "codes compared", v->codes_compared);
     cli_print(c, "  %-24s %14" PRId64, "codes differing", v->codes_differing);
     cli_print(c, "  %-24s %14" PRId64, "outputs identical", v->outputs_identical);
+    if (v->rounding_compared)
+        cli_print(c, "  %-24s %14" PRId64 "   (%.4f %% of %" PRId64 ", by at most %d)", "apart from exact ones", v->rounding_differing,
+                  100.0 * (double)v->rounding_differing / (double)v->rounding_compared, v->rounding_compared, v->rounding_most);
     if (v->first_tensor)
         cli_print(c, "  first difference in '%s', image %" PRId64, v->first_tensor, v->first_image);
     cli_print(c, j->differs ? "DIFFERENT" : "identical");
@@ -152,6 +156,11 @@ static void print_result(job *j)
         cli_add(r, "codes_compared", (double)v->codes_compared, 0);
         cli_add(r, "codes_differing", (double)v->codes_differing, 0);
         cli_add(r, "outputs_identical", (double)v->outputs_identical, 0);
+        if (v->rounding_compared) {
+            cli_add(r, "rounding_compared", (double)v->rounding_compared, 0);
+            cli_add(r, "rounding_differing", (double)v->rounding_differing, 0);
+            cli_add(r, "rounding_most", v->rounding_most, 0);
+        }
     }
     cli_emit(c, r);
 }

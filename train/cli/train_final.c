@@ -3,12 +3,14 @@
 
 #include <cjson/cJSON.h>
 #include <inttypes.h>
+#include <stdio.h>
 #include <sys/stat.h>
 
 #include "quant/quantize.h"
 #include "train/cli/progress.h"
 #include "train/model_file.h"
 #include "train/ranges.h"
+#include "train/report_page.h"
 #include "train/session.h"
 
 typedef struct final_scores {
@@ -137,6 +139,33 @@ static oct_status score_all(const train_final *f, final_scores *s)
     return export_and_score(f, s);
 }
 
+static void set_fact(oct_report_fact *fact, const char *name, const oct_score *score)
+{
+    fact->name = name;
+    snprintf(fact->value, sizeof fact->value, "%.2f %%", oct_score_top1(score));
+}
+
+/* report.html in the run's folder. */
+static oct_status write_report(const train_final *f, const final_scores *s)
+{
+    char path[OCT_SESSION_PATH], metrics[OCT_SESSION_PATH];
+    oct_report_fact facts[3];
+    oct_loader *loader = NULL;
+    if (!f->folder) return OCT_OK;
+    set_fact(&facts[0], s->quantized ? "top-1, float, same weights" : "top-1", &s->base);
+    set_fact(&facts[1], "top-1, fake quantization", &s->fake);
+    set_fact(&facts[2], "top-1, int8 engine", &s->int8);
+    OCT_TRY(oct_session_file(path, f->folder, "report.html", &f->c->ctx->error));
+    OCT_TRY(oct_session_file(metrics, f->folder, "metrics.jsonl", &f->c->ctx->error));
+    oct_report report = {.title = f->folder, .facts = facts, .metrics = metrics};
+    report.fact_count = !s->scored ? 0 : s->quantized ? 3 : 1;
+    if (s->quantized)
+        OCT_TRY(data_evaluation_loader(&loader, f->data, f->c, s->split, f->batch, f->recipe, OCT_REPORT_IMAGES));
+    oct_status status = oct_report_model(path, &report, f->graph, f->model, NULL, loader);
+    oct_loader_destroy(loader);
+    return status;
+}
+
 oct_status train_finish(const train_final *f)
 {
     oct_model_size size = oct_model_measure(f->graph);
@@ -145,6 +174,7 @@ oct_status train_finish(const train_final *f)
                       .float_bytes = (size_t)(size.parameters + size.buffers) * sizeof(float)};
     s.scored = s.split != OCT_SPLIT_TRAIN;
     OCT_TRY(score_all(f, &s));
+    OCT_TRY(write_report(f, &s));
     print_table(f, &s);
     emit_result(f, &s);
     return OCT_OK;

@@ -18,7 +18,9 @@ static const arg_option model_options[] = {
     ARG_WORD("model", &f.model, "NAME[:k=v]",
              "resnet8, resnet20, resnet18, mobilenetv1, mobilenetv2; options after a colon"),
     ARG_WORD("pretrained", &f.pretrained, "FILE",
-             "weights to start from; without --model the file's network, too"),
+             "weights to start from (a checkpoint, Keras .h5, .pth, .safetensors); without --model the file's\n"
+             "network, too"),
+    ARG_ON("new-head", &f.new_head, "the last layer of --pretrained may be for other classes: a new one is trained"),
     ARG_WORD("mean", &f.mean, "A[,B,C]", "subtracted from pixels 0..255"),
     ARG_WORD("scale", &f.scale, "A[,B,C]", "then multiplied with"),
     ARG_ON("print-model", &f.print_model, "print the network as a table"),
@@ -186,6 +188,8 @@ int train_parse(train_flags *flags, int argc, char **argv)
     if (!data_given.path) return args_usage("train", "--data DIR is required");
     if (!f.model && !f.pretrained)
         return args_usage("train", "--model NAME or --pretrained FILE is required");
+    if (f.new_head && !(f.model && f.pretrained))
+        return args_usage("train", "--new-head needs --model and --pretrained");
     if (f.resume && !f.output) return args_usage("train", "--resume needs the --output DIR of the run");
     if (f.resume && f.overwrite) return args_usage("train", "--resume and --overwrite exclude each other");
     *flags = f;
@@ -218,6 +222,7 @@ static cJSON *options_object(const train_flags *t, int size)
     cJSON *o = cJSON_CreateObject();
     add_text(o, "model", t->model);
     add_text(o, "pretrained", t->pretrained);
+    add_switch(o, "new-head", t->new_head);
     add_text(o, "data", data_given.path);
     add_text(o, "dataset", data_given.kind);
     cJSON_AddNumberToObject(o, "size", size);

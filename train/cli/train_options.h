@@ -14,7 +14,7 @@ typedef struct train_flags {
     const char *model, *pretrained, *output;
     bool quantize, quantize_output, freeze_bn, evaluate_start, resume, overwrite, nesterov,
         decay_weights_only;
-    bool print_plan, print_model, json, quiet;
+    bool print_plan, print_model, new_head, json, quiet;
     const char *profile, *qconfig, *fold, *per_channel, *rounding;
     const char *schedule, *milestones, *augment, *jitter, *mean, *scale;
     int64_t epochs, batch, accumulate, seed, threads, calibration_batches;

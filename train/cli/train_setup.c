@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "autograd/base/memory.h"
+#include "train/cli/load.h"
 
 static bool quantized(const train_run *r)
 {
@@ -108,8 +109,6 @@ static oct_status read_foreign(train_run *r, const char *path)
 {
     const train_flags *f = &r->flags;
     oct_keras_options options = {.label_smoothing = 0};
-    if (f->model)
-        return oct_fail(&r->c.ctx->error, OCT_ERR_UNSUPPORTED, "%s brings its own network: leave --model out", path);
     for (int i = 0; i < f->mean_count; i++) options.preprocess.mean[i] = (float)f->means[i];
     for (int i = 0; i < f->scale_count; i++) options.preprocess.scale[i] = (float)f->scales[i];
     return oct_checkpoint_import(&r->start, path, &options, r->c.ctx);
@@ -120,12 +119,20 @@ static oct_status read_pretrained(train_run *r, const char *path)
     char format[OCT_STATE_FORMAT_BYTES] = "";
     oct_error *error = &r->c.ctx->error;
     oct_status status = oct_state_probe(format, path, NULL);
-    if (status == OCT_OK && strcmp(format, OCT_STATE_FORMAT) && oct_keras_probe(path) != OCT_KERAS_NONE)
-        return read_foreign(r, path);
-    if (status == OCT_ERR_FORMAT || (status == OCT_OK && strcmp(format, OCT_STATE_FORMAT)))
+    bool other = status == OCT_ERR_FORMAT || (status == OCT_OK && strcmp(format, OCT_STATE_FORMAT));
+    if (other && oct_checkpoint_is_foreign(path) && !r->flags.model) return read_foreign(r, path);
+    if (other && oct_onnx_probe(path))
+        return oct_fail(error, OCT_ERR_ARGUMENT, "%s is an ONNX file, which brings its network along: leave --model out", path);
+    oct_weights_kind kind = OCT_WEIGHTS_UNKNOWN;
+    if (other) OCT_TRY(oct_weights_probe(&kind, path, error));
+    if (kind != OCT_WEIGHTS_UNKNOWN && r->flags.model) return OCT_OK; /* read when there is a network to load into */
+    if (kind != OCT_WEIGHTS_UNKNOWN)
+        return oct_fail(error, OCT_ERR_ARGUMENT, "%s holds weights alone (%s): --model NAME says of which network",
+                        path, oct_weights_kind_name(kind));
+    if (other)
         return oct_fail(error, OCT_ERR_FORMAT,
-                        "%s is no checkpoint: --pretrained takes a last.h5 or best.h5 of train, not an exported int8 model "
-                        "or another file", path);
+                        "%s is no checkpoint: --pretrained takes a last.h5 or best.h5 of train, a Keras .h5, an ONNX file, "
+                        "PyTorch's .pth or .safetensors, not an exported int8 model or another file", path);
     return oct_checkpoint_read(&r->start, path, r->c.ctx);
 }
 
@@ -200,6 +207,23 @@ static oct_status choose_preprocessing(const train_run *r, oct_normalize_attrs *
     return OCT_OK;
 }
 
+/* The file of --pretrained into a network of --model. Preprocessing that the command line gives stays; a checkpoint's
+ * own was chosen before. */
+static oct_status load_weights(train_run *r)
+{
+    const char *path = r->flags.pretrained;
+    oct_load_options options = {.strict = data_given.strict, .new_head = r->flags.new_head};
+    oct_weights weights;
+    oct_load_report *report = NULL;
+    OCT_TRY(oct_weights_read(&weights, path, &r->c.ctx->error));
+    oct_status status = oct_weights_load(r->graph, r->model.name, &weights, path, &options,
+                                         r->flags.mean || r->flags.scale, &report);
+    oct_weights_release(&weights);
+    load_tell(&r->c, path, report);
+    oct_load_report_destroy(report);
+    return status;
+}
+
 static oct_status build_model(train_run *r)
 {
     oct_model_options options = {.height = r->data.size,
@@ -211,14 +235,7 @@ static oct_status build_model(train_run *r)
     OCT_TRY(choose_preprocessing(r, &options.preprocess));
     OCT_TRY(oct_graph_create(&r->graph, r->c.ctx, (uint64_t)r->flags.seed));
     OCT_TRY(oct_model_build(&r->model, r->graph, r->flags.model, &options));
-    if (!r->start.state) return OCT_OK;
-    oct_state_report report;
-    oct_state_load(r->start.state, r->graph, &report);
-    cli_note(&r->c, "%s: %d tensors taken, %d missing, %d unexpected, %d of another shape%s%s",
-             r->flags.pretrained, report.matched, report.missing, report.unexpected, report.mismatched,
-             *report.detail ? ": " : "", report.detail);
-    if (!report.matched) return fail(r, OCT_ERR_SHAPE, "--pretrained: no tensor of the file fits the model");
-    return OCT_OK;
+    return r->loaded ? load_weights(r) : OCT_OK;
 }
 
 static oct_status set_label_smoothing(train_run *r)
@@ -255,6 +272,9 @@ static oct_status take_model(train_run *r)
 static oct_status make_model(train_run *r)
 {
     OCT_TRY(r->start.graph && (r->resumed || !r->flags.model) ? take_model(r) : build_model(r));
+    if (r->model.task != OCT_CLASSIFY)
+        return fail(r, OCT_ERR_UNSUPPORTED,
+                    "the model is no classifier; train works on labels. oct_trainer (train/trainer.h) takes it");
     if (!r->resumed && r->flags.quantize && quantized(r))
         cli_note(&r->c, "%s is quantized already: its configuration stays", r->flags.pretrained);
     if (!r->resumed && r->flags.quantize && !quantized(r)) {

@@ -5,7 +5,9 @@
 usage: keras_files.py SHARED_MODELS FOLDER        (needs keras with the torch backend, torch, h5py, ai_edge_litert)
 
 Writes into FOLDER (tests/golden/keras):
-  layers.h5       Keras 3, Functional: every layer that the reader knows but resizing
+  layers.h5       Keras 3, Functional: every layer of convolutional networks that the reader knows
+  functions.h5    Keras 3, Functional: activations, and layers that need ops of their own: padding in front of a pool,
+                  resizing, vectors as images, softmax and rescaling inside
   nested.h5       Keras 3, Sequential of a Reshape, a Functional model called twice in a Functional one, and a head; (8, 8)
   chunked.h5      the network of nested.h5 written by hand in Keras 2's layout: names with ":0" and without the models
                   around them, batch_input_shape in the first layer, layer_names, weight_names and model_config in pieces
@@ -64,6 +66,33 @@ def all_layers():
     x = layers.BatchNormalization()(x)
     x = layers.Dense(4)(x)
     return keras.Model(image, layers.Softmax()(x), name="all_layers")
+
+
+def functions():
+    x = image = keras.Input((6, 5, 3), name="image")
+    x = layers.Rescaling(1 / 255)(x)
+    x = layers.Conv2D(4, 3, padding="same", activation="silu")(x)
+    x = layers.UpSampling2D((2, 3))(x)
+    x = layers.Conv2D(4, 3, strides=2)(x)
+    x = layers.LeakyReLU(negative_slope=0.1)(x)
+    x = layers.UpSampling2D(2, interpolation="bilinear")(x)
+    x = layers.ReLU(max_value=1.5, negative_slope=0.25)(x)
+    x = layers.ZeroPadding2D((1, 2))(x)
+    x = layers.AveragePooling2D(2)(x)
+    x = layers.PReLU(shared_axes=[1, 2])(x)
+    x = layers.ZeroPadding2D(1)(x)
+    x = layers.Conv2D(6, 3, padding="same", activation="gelu")(x)
+    a = layers.Softmax()(x)
+    b = layers.Rescaling(0.5, -0.25)(x)
+    x = layers.Subtract()([layers.Multiply()([a, b]), layers.Activation("tanh")(b)])
+    x = layers.MaxPooling2D(3)(layers.ELU(0.5)(x))
+    x = layers.Flatten()(x)
+    x = layers.Dense(24, activation="sigmoid")(x)
+    x = layers.Reshape((2, 3, 4))(x)
+    x = layers.Conv2D(4, 2, activation="hard_silu")(x)
+    x = layers.Activation("leaky_relu")(x)
+    x = layers.Flatten()(x)
+    return keras.Model(image, layers.Dense(3)(x), name="functions")
 
 
 def nested():
@@ -206,11 +235,13 @@ def run_litert(path, x):
 
 def main():
     shared, folder = sys.argv[1:]
-    first, second = all_layers(), nested()
+    first, second, third = all_layers(), nested(), functions()
     randomize(first, 1)
     randomize(second, 2)
+    randomize(third, 3)
     save(first, f"{folder}/layers.h5", True)
     save(second, f"{folder}/nested.h5", False)
+    save(third, f"{folder}/functions.h5", True)
     save_2(second, f"{folder}/chunked.h5", True)
     save_2(second, f"{folder}/weights.h5", False)
     vww = keras.models.load_model(f"{shared}/vww_96.h5", compile=False, custom_objects={"DepthwiseConv2D": DepthwiseConv2D})
@@ -218,6 +249,7 @@ def main():
         print("# made by tests/golden/gen/keras_files.py", file=out)
         write(out, "layers", run(first, images(8, 13, 11, 3)))
         write(out, "nested", run(second, images(8, 8, 8, 1)[..., 0]))
+        write(out, "functions", keras.ops.convert_to_numpy(keras.ops.softmax(run(third, images(8, 6, 5, 3)))))
         write(out, "pretrainedResnet", run_litert(f"{shared}/pretrainedResnet.tflite", images(40, 32, 32, 3)))
         write(out, "vww_96", run(vww, images(100, 96, 96, 3) / np.float32(255)))
 

@@ -41,7 +41,9 @@ for name, kind in FILTERS.items():
     ):
         result = image(h, w, channels).resize((out_w, out_h), kind)
         show("resize", name, channels, h, w, out_h, out_w, result=result)
-for args in (("bilinear", 41, 60, 8, 9), ("bicubic", 60, 41, 8, 11), ("bicubic", 30, 31, 7, 30), ("bilinear", 9, 12, 8, 11)):
+for args in (
+    ("bilinear", 41, 60, 8, 9), ("bicubic", 60, 41, 8, 11), ("bicubic", 30, 31, 7, 30), ("bilinear", 9, 12, 8, 11),
+):
     evaluate(*args)
 for channels in (1, 3):
     for factor in (0.0, 0.37, 1.0, 1.61):
