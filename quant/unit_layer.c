@@ -63,7 +63,8 @@ void oct_layer_job_init(oct_layer_job *job, const oct_graph *g, const oct_unit *
     if (wa->has_bias) job->bias = oct_node_input(g, job->weight_fq, job->weight_fq->input_count - 1);
     job->geometry = job->layer->op == &oct_op_linear ? oct_linear_geometry(job->layer, x)
                                                      : oct_conv_geometry_of(job->layer, x, job->weight_fq);
-    oct_conv_choose_narrow(&job->geometry, g->ctx); /* of backward */
+    /* Of backward. The narrow form takes codes and weights times powers of two, without zero points. */
+    (wa->affine ? oct_conv_choose : oct_conv_choose_narrow)(&job->geometry, g->ctx);
     oct_i8_kernels_init(&job->kernels, g->ctx->cpu_mask);
     describe_to_engine(job, in_signed);
     job->outputs = oct_weight_outputs(&job->weight->shape, &job->outputs_last);
