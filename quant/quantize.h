@@ -40,8 +40,10 @@ typedef struct oct_qconfig {
 /* Receives one line per node: name, op, quantizer (or why there is none). NULL = no report. */
 typedef void oct_quantize_line(void *user, const char *text);
 
-/* Fails with OCT_ERR_UNSUPPORTED, naming the node, for graphs that cannot be folded or exported (batch norm without a
- * convolution of its own before it, an op without an integer form). The graph is then unusable. */
+/* A transposed convolution becomes zeros between pixels and a convolution; batch norm of images without a layer of its own
+ * before it gets a depthwise 1x1 convolution by 1, whose weights (the buffer "<norm>/identity/weight") become its factors.
+ * Fails with OCT_ERR_UNSUPPORTED, naming the node, for graphs that cannot be folded or exported (batch norm of features
+ * without such a layer, an op without an integer form). The graph is then unusable. */
 OCT_MUST_USE oct_status oct_quantize(oct_graph *graph, const oct_qconfig *config, oct_quantize_line *line, void *user);
 
 /* Number of fake_quant nodes; 0 = a float graph. */
