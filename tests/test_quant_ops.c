@@ -446,6 +446,41 @@ static oct_value linear_norm_body(oct_graph *g, oct_value x, const void *options
     return oct_relu(g, "bn/relu", oct_batch_norm(g, "bn", x, oct_batch_norm_defaults()));
 }
 
+/* The network's float output in evaluation. */
+static float *float_output(const net *n, size_t *count)
+{
+    oct_plan *plan = NULL;
+    oct_plan_options options = {.batch = BATCH, .mode = OCT_EVAL, .outputs = &n->out, .output_count = 1};
+    CU_ASSERT_TRUE_FATAL(test_is_ok(&n->ctx->error, oct_plan_create(&plan, n->graph, &options), "plan"));
+    fill_pixels(oct_plan_input(plan, n->image), BATCH, 17);
+    ASSERT_OK(n->ctx, oct_plan_forward(plan, &(oct_run){.mode = OCT_EVAL}, BATCH));
+    *count = oct_shape_sample(&oct_graph_node(n->graph, n->out)->shape) * BATCH;
+    float *copy = oct_alloc(*count, sizeof *copy);
+    memcpy(copy, oct_plan_tensor(plan, n->out)->data, *count * sizeof *copy);
+    oct_plan_destroy(plan);
+    return copy;
+}
+
+/* What quantization puts in an op's place is the same function: with quantizers taken out again, the output stays. */
+static void check_rewritten(const body *b)
+{
+    net n = net_open(b, 2, NULL, 7);
+    size_t count;
+    float *before = float_output(&n, &count);
+    quantize(&n, &variants[0]);
+    REQUIRE_OK(n.ctx, oct_dequantize_graph(n.graph));
+    float *after = float_output(&n, &count);
+    double worst = 0, largest = 0;
+    for (size_t i = 0; i < count; i++) {
+        worst = fmax(worst, fabs((double)before[i] - (double)after[i]));
+        largest = fmax(largest, fabs((double)before[i]));
+    }
+    CU_ASSERT_TRUE(largest > 0.01 && worst < 1e-5 * largest);
+    oct_free(before);
+    oct_free(after);
+    net_close(&n);
+}
+
 static void rewritten_ops_equal_the_reference(void)
 {
     static const oct_conv2d_opts twice = {.filters = 6, .kernel = {2, 2}, .stride = {2, 2}};
@@ -463,6 +498,7 @@ static void rewritten_ops_equal_the_reference(void)
         {.name = "lone norm", .build = lone_norm_body, .engine = "depthwise"},
         {.name = "linear and norm", .build = linear_norm_body, .engine = "linear"},
     };
+    for (size_t i = 0; i < sizeof bodies / sizeof bodies[0]; i++) check_rewritten(&bodies[i]);
     CHECK_BODIES(bodies);
 }
 
