@@ -244,7 +244,7 @@ static oct_status visit(const pass *p, const oct_node *n)
     if (n->kind != OCT_NODE_OP || is_loss(n)) return OCT_OK;
     OCT_TRY(check_integer_form(p, n));
     if (is_op(n, &oct_op_batch_norm))
-        return refuse(p, n, "batch norm must follow a convolution or linear layer that nothing else reads");
+        return refuse(p, n, "batch norm of features must follow a convolution or linear layer that nothing else reads");
     if (passes_codes(n) || oct_op_is_tabled(n->op) || is_op(n, &oct_op_argmax)) OCT_TRY(require_grid(p, n));
     if (is_op(n, &oct_op_argmax)) {
         report(p, n, "%s", "index of the largest code");
