@@ -9,6 +9,7 @@
 
 static const oct_op *const built_in[] = {
     &oct_op_conv2d,
+    &oct_op_conv_transpose2d,
     &oct_op_linear,
     &oct_op_batch_norm,
     &oct_op_relu,

@@ -18,6 +18,13 @@ typedef struct oct_conv2d_attrs {
 extern const oct_op oct_op_conv2d;
 bool oct_conv2d_is_depthwise(const oct_graph *graph, const oct_node *conv);
 
+/* conv_transpose2d(x, w[, b]) with the same attributes: the convolution of stride 1, with these weights, of x with stride - 1
+ * zeros between its pixels and dilation*(kernel - 1) - pad zeros around: size (in - 1)*stride + dilation*(kernel - 1) + 1 -
+ * pad before - pad after, pads at most dilation*(kernel - 1); those after may be negative down to 1 - stride (other frameworks'
+ * output padding). w as in conv2d: from PyTorch's [C,O/groups,kh,kw], inputs and outputs are exchanged and both axes turned
+ * round. */
+extern const oct_op oct_op_conv_transpose2d;
+
 /* linear(x, w[, b]):  y[n,o] = b[o] + sum_i x[n,i]*w[o,i].  x [N,I], w [O,I]. */
 extern const oct_op oct_op_linear;
 

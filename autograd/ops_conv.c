@@ -14,7 +14,7 @@
 
 /* --- descriptor --- */
 
-static oct_status check_attrs(const oct_graph *graph, const oct_node *node, const oct_conv2d_attrs *a)
+oct_status oct_conv_rule_sizes(const oct_graph *graph, const oct_node *node, const oct_conv2d_attrs *a)
 {
     bool positive = a->groups >= 1;
     for (int i = 0; i < 2; i++)
@@ -25,6 +25,12 @@ static oct_status check_attrs(const oct_graph *graph, const oct_node *node, cons
                              a->kernel[0], a->kernel[1], a->stride[0], a->stride[1], a->dilation[0],
                              a->dilation[1], a->groups);
     }
+    return OCT_OK;
+}
+
+static oct_status check_attrs(const oct_graph *graph, const oct_node *node, const oct_conv2d_attrs *a)
+{
+    OCT_TRY(oct_conv_rule_sizes(graph, node, a));
     for (int i = 0; i < 4; i++) {
         if (a->pad[i] < 0) {
             return oct_rule_fail(graph, node, OCT_ERR_ARGUMENT,
@@ -35,10 +41,8 @@ static oct_status check_attrs(const oct_graph *graph, const oct_node *node, cons
     return OCT_OK;
 }
 
-/* Weights and bias: which shape they must have follows from x, the attributes and the weights' first
- * dimension. */
-static oct_status check_weights(const oct_graph *graph, const oct_node *node, const oct_conv2d_attrs *a,
-                                int channels, int *outputs)
+oct_status oct_conv_rule_weights(const oct_graph *graph, const oct_node *node, const oct_conv2d_attrs *a, int channels,
+                                 int *outputs)
 {
     const oct_node *w = oct_node_input(graph, node, 1);
     if (channels % a->groups != 0) {
@@ -70,7 +74,7 @@ static oct_status conv2d_infer(const oct_graph *graph, oct_node *node)
     OCT_TRY(oct_rule_rank(graph, node, 0, "x", 4, "[N,H,W,C]"));
     const oct_shape *x = &oct_node_input(graph, node, 0)->shape;
     int outputs = 0;
-    OCT_TRY(check_weights(graph, node, a, x->dim[3], &outputs));
+    OCT_TRY(oct_conv_rule_weights(graph, node, a, x->dim[3], &outputs));
     int32_t size[2];
     for (int i = 0; i < 2; i++) {
         const oct_window_axis axis = {i ? "width" : "height", x->dim[1 + i], a->pad[i],     a->pad[2 + i],
@@ -525,7 +529,7 @@ static oct_status reference_backward(oct_ref *ref)
     return oct_conv_reference_backward(ref, &g);
 }
 
-static const oct_attr conv2d_attrs[] = {
+const oct_attr oct_conv2d_attr_table[OCT_CONV2D_ATTR_COUNT] = {
     {"kernel", OCT_ATTR_INT, offsetof(oct_conv2d_attrs, kernel), 2},
     {"stride", OCT_ATTR_INT, offsetof(oct_conv2d_attrs, stride), 2},
     {"dilation", OCT_ATTR_INT, offsetof(oct_conv2d_attrs, dilation), 2},
@@ -539,8 +543,8 @@ const oct_op oct_op_conv2d = {
                 "s*dilation, i] * "
                 "w[o,r,s,i]",
     .attr_bytes = sizeof(oct_conv2d_attrs),
-    .attrs = conv2d_attrs,
-    .attr_count = sizeof conv2d_attrs / sizeof conv2d_attrs[0],
+    .attrs = oct_conv2d_attr_table,
+    .attr_count = OCT_CONV2D_ATTR_COUNT,
     .min_inputs = 2,
     .max_inputs = 3,
     .infer = conv2d_infer,

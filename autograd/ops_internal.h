@@ -72,6 +72,15 @@ int oct_resize_nearest_source(int grid, int o, int in, int out);
 
 /* --- convolution (ops_conv_*.c): inside autograd/conv.h --- */
 
+enum { OCT_CONV2D_ATTR_COUNT = 5 };
+extern const oct_attr oct_conv2d_attr_table[OCT_CONV2D_ATTR_COUNT];
+/* Kernel, stride, dilation and groups are at least 1. */
+OCT_MUST_USE oct_status oct_conv_rule_sizes(const oct_graph *graph, const oct_node *node, const oct_conv2d_attrs *attrs);
+/* Weights and bias: which shape they must have follows from the channels of x, the attributes and the weights' first
+ * dimension. */
+OCT_MUST_USE oct_status oct_conv_rule_weights(const oct_graph *graph, const oct_node *node, const oct_conv2d_attrs *attrs,
+                                              int channels, int *outputs);
+
 /* Borders around an image that make room for (or crop to) exactly what is read from it. */
 typedef struct oct_window {
     int top, left, bottom, right;

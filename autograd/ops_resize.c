@@ -163,7 +163,7 @@ static oct_status reference_run(oct_ref *ref, bool backward)
 {
     bilinear_job job = make_job(ref->node, &ref->in_node[0]->shape);
     bool fixed = !backward && ref->in_grid[0]->count > 0;
-    double kappa = fixed ? ldexp(1.0, ref->in_grid[0]->exponent[0]) : 1.0;
+    double unit = fixed ? oct_grid_scale(ref->in_grid[0], 0) : 1.0; /* x is a whole number of them */
     size_t n = job.channels, in = (size_t)job.in_h * (size_t)job.in_w * n, e = 0;
     for (size_t image = 0; image < (size_t)ref->batch; image++) {
         for (int pq = 0; pq < job.out_h * job.out_w; pq++) {
@@ -175,9 +175,9 @@ static oct_status reference_run(oct_ref *ref, bool backward)
                     if (backward)
                         ref->d_in[0][at] += k.w[corner] * ref->d_out[e];
                     else
-                        sum += k.w[corner] * ref->in[0][at];
+                        sum += k.w[corner] * (fixed ? rint(ref->in[0][at] / unit) : ref->in[0][at]);
                 }
-                if (!backward) ref->out[e] = fixed ? floor(sum * kappa + 0.5) / kappa : sum;
+                if (!backward) ref->out[e] = fixed ? floor(sum + 0.5) * unit : sum;
             }
         }
     }

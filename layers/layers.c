@@ -3,6 +3,7 @@
 
 #include <math.h>
 #include <stdio.h>
+#include <string.h>
 
 enum { NAME_BYTES = 320 }; /* longer than any name a graph accepts, so that the graph gets to refuse it */
 
@@ -123,32 +124,67 @@ static oct_shape conv2d_weight_shape(const oct_conv2d_attrs *attrs, int32_t chan
     return OCT_SHAPE(filters, attrs->kernel[0], attrs->kernel[1], channels / attrs->groups);
 }
 
+/* Attributes but for the padding. */
+static oct_conv2d_attrs conv_attrs(const oct_conv2d_opts *opts)
+{
+    oct_conv2d_attrs attrs = {.groups = opts->groups ? opts->groups : 1};
+    for (int i = 0; i < 2; i++) {
+        attrs.kernel[i] = opts->kernel[i];
+        attrs.stride[i] = opts->stride[i] ? opts->stride[i] : 1;
+        attrs.dilation[i] = opts->dilation[i] ? opts->dilation[i] : 1;
+    }
+    return attrs;
+}
+
+/* Parameters and the node of a convolution or its transpose. */
+static oct_value conv_layer(oct_graph *g, const oct_op *op, const char *name, oct_value x, const oct_conv2d_attrs *attrs,
+                            const oct_conv2d_opts *opts)
+{
+    int32_t channels = oct_graph_node(g, x)->shape.dim[3], filters = opts->filters;
+    if (filters < 1 || attrs->groups < 1 || channels % attrs->groups || filters % attrs->groups)
+        return oct_graph_fail(g, OCT_ERR_ARGUMENT, "%s '%s': %d groups do not divide %d input channels and %d filters",
+                              op->name, name, attrs->groups, channels, filters);
+    oct_value inputs[3] = {x, invalid, invalid};
+    int64_t fan_in = (int64_t)attrs->kernel[0] * attrs->kernel[1] * (channels / attrs->groups);
+    if (op == &oct_op_conv_transpose2d) { /* each output pixel meets that part of the taps */
+        fan_in /= (int64_t)attrs->stride[0] * attrs->stride[1];
+        if (!fan_in) fan_in = 1;
+    }
+    inputs[1] = opts->weight ? *opts->weight
+                             : new_parameter(g, name, "weight", conv2d_weight_shape(attrs, channels, filters),
+                                             scaled_normal(opts->gain, fan_in));
+    if (!opts->no_bias)
+        inputs[2] = opts->bias ? *opts->bias
+                               : new_parameter(g, name, "bias", OCT_SHAPE(filters), (oct_init){OCT_INIT_ZERO, 0});
+    return oct_op_append(g, op, name, attrs, inputs, opts->no_bias ? 2 : 3);
+}
+
 oct_value oct_conv2d(oct_graph *g, const char *name, oct_value x, oct_conv2d_opts opts)
 {
     const oct_node *in = input_node(g, "conv2d", name, x, 4);
     if (!in) return invalid;
-    oct_conv2d_attrs attrs = {.groups = opts.groups ? opts.groups : 1};
-    for (int i = 0; i < 2; i++) {
-        attrs.kernel[i] = opts.kernel[i];
-        attrs.stride[i] = opts.stride[i] ? opts.stride[i] : 1;
-        attrs.dilation[i] = opts.dilation[i] ? opts.dilation[i] : 1;
-    }
+    oct_conv2d_attrs attrs = conv_attrs(&opts);
     window w = {attrs.kernel, attrs.stride, attrs.dilation, opts.pad, opts.padding};
     if (!window_pad(g, "conv2d", name, in, &w, attrs.pad)) return invalid;
-    int32_t channels = in->shape.dim[3];
-    if (opts.filters < 1 || attrs.groups < 1 || channels % attrs.groups || opts.filters % attrs.groups)
-        return oct_graph_fail(g, OCT_ERR_ARGUMENT,
-                              "conv2d '%s': %d groups do not divide %d input channels and %d filters", name,
-                              attrs.groups, channels, opts.filters);
-    oct_value inputs[3] = {x, invalid, invalid};
-    int64_t fan_in = (int64_t)attrs.kernel[0] * attrs.kernel[1] * (channels / attrs.groups);
-    inputs[1] = opts.weight ? *opts.weight
-                            : new_parameter(g, name, "weight", conv2d_weight_shape(&attrs, channels, opts.filters),
-                                            scaled_normal(opts.gain, fan_in));
-    if (!opts.no_bias)
-        inputs[2] = opts.bias ? *opts.bias
-                              : new_parameter(g, name, "bias", OCT_SHAPE(opts.filters), (oct_init){OCT_INIT_ZERO, 0});
-    return oct_op_append(g, &oct_op_conv2d, name, &attrs, inputs, opts.no_bias ? 2 : 3);
+    return conv_layer(g, &oct_op_conv2d, name, x, &attrs, &opts);
+}
+
+oct_value oct_conv_transpose2d(oct_graph *g, const char *name, oct_value x, oct_conv2d_opts opts)
+{
+    static const int32_t none[4] = {0};
+    const oct_node *in = input_node(g, "conv_transpose2d", name, x, 4);
+    if (!in) return invalid;
+    oct_conv2d_attrs attrs = conv_attrs(&opts);
+    bool given = opts.padding == OCT_EXPLICIT; /* the op's rule checks it: what comes after may be negative */
+    window w = {attrs.kernel, attrs.stride, attrs.dilation, given ? none : opts.pad, opts.padding};
+    if (!window_pad(g, "conv_transpose2d", name, in, &w, attrs.pad)) return invalid;
+    for (int i = 0; i < 2 && opts.padding == OCT_SAME; i++) {
+        int32_t total = attrs.dilation[i] * (attrs.kernel[i] - 1) + 1 - attrs.stride[i];
+        attrs.pad[i] = total > 0 ? total / 2 : 0;
+        attrs.pad[i + 2] = total - attrs.pad[i];
+    }
+    if (given) memcpy(attrs.pad, opts.pad, sizeof attrs.pad);
+    return conv_layer(g, &oct_op_conv_transpose2d, name, x, &attrs, &opts);
 }
 
 oct_value oct_linear(oct_graph *g, const char *name, oct_value x, oct_linear_opts opts)

@@ -45,6 +45,10 @@ typedef struct oct_conv2d_opts {
 } oct_conv2d_opts;
 oct_value oct_conv2d(oct_graph *graph, const char *name, oct_value x, oct_conv2d_opts opts);
 
+/* The transpose (oct_op_conv_transpose2d in autograd/ops.h). Padding: SAME gives size in*stride, VALID cuts nothing, EXPLICIT
+ * cuts `pad`. */
+oct_value oct_conv_transpose2d(oct_graph *graph, const char *name, oct_value x, oct_conv2d_opts opts);
+
 typedef struct oct_linear_opts {
     int32_t outputs; /* >= 1 */
     bool no_bias;

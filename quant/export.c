@@ -8,6 +8,7 @@
 
 #include "autograd/base/memory.h"
 #include "quant/fold.h"
+#include "quant/pass.h"
 #include "quant/unit_internal.h"
 
 struct oct_exported {
@@ -47,9 +48,8 @@ static oct_int8_tensor *add_tensor(exporter *e, const oct_node *n, oct_int8_kind
 {
     oct_int8_tensor *t = &e->out->tensors[e->out->spec.tensor_count];
     const oct_shape *s = &n->shape;
-    *t = (oct_int8_tensor){.name = oct_arena_strdup(&e->out->arena, n->name), .kind = kind, .height = 1, .width = 1,
-                           .channels = s->dim[s->rank - 1]};
-    if (s->rank == 4) t->height = s->dim[1], t->width = s->dim[2];
+    *t = (oct_int8_tensor){.name = oct_arena_strdup(&e->out->arena, n->name), .kind = kind};
+    oct_int8_dims(t, s);
     e->tensor_of[n->id] = e->out->spec.tensor_count++;
     return t;
 }
@@ -176,21 +176,6 @@ static oct_status export_layer(exporter *e, const oct_unit *unit)
     return OCT_OK;
 }
 
-static void set_pool(oct_int8_layer *l, const oct_graph *g, const oct_node *n)
-{
-    const oct_shape *x = &oct_node_input(g, n, 0)->shape;
-    l->dilation_h = l->dilation_w = l->groups = 1;
-    if (n->op == &oct_op_global_average_pool) {
-        l->kernel_h = x->dim[1], l->kernel_w = x->dim[2];
-        l->stride_h = l->stride_w = 1;
-        return;
-    }
-    const oct_pool_attrs *a = n->attrs;
-    l->kernel_h = a->kernel[0], l->kernel_w = a->kernel[1];
-    l->stride_h = a->stride[0], l->stride_w = a->stride[1];
-    l->pad_top = a->pad[0], l->pad_left = a->pad[1], l->pad_bottom = a->pad[2], l->pad_right = a->pad[3];
-}
-
 /* Pixels -> codes of the quantizer behind normalize. */
 static oct_status export_lookup(exporter *e, const oct_node *normalize, const oct_node *act, const oct_node *fq)
 {
@@ -214,12 +199,33 @@ static oct_status export_lookup(exporter *e, const oct_node *normalize, const oc
     return OCT_OK;
 }
 
+/* A function of one code. */
+static oct_status export_table(exporter *e, const oct_node *n, const oct_node *act, const oct_node *fq)
+{
+    oct_clip_codes clip;
+    add_codes(e, fq, act, &clip);
+    oct_int8_layer *l = add_layer(e, OCT_INT8_LOOKUP, n, e->tensor_of[fq->id]);
+    OCT_TRY(add_input(e, l, n, oct_node_input(e->graph, n, 0)));
+    const oct_int8_tensor *x = &e->out->tensors[l->inputs[0]];
+    size_t count = 256 * (size_t)oct_table_rows(n);
+    uint8_t *table = take(e, count, 1);
+    double *values = take(e, count, sizeof *values);
+    if (!table || !values) return no_memory(e);
+    oct_table_values(values, n, n->op == &oct_op_prelu ? data_of(e, n, 1) : NULL,
+                     oct_int8_code_scale(&e->out->spec, x), x->zero_point, x->is_signed);
+    oct_table_codes(table, values, count, &clip);
+    l->table = table;
+    l->table_rows = oct_table_rows(n);
+    return OCT_OK;
+}
+
 static oct_status export_point(exporter *e, const oct_unit *unit)
 {
     const oct_graph *g = e->graph;
     const oct_node *n = oct_unit_slot(g, unit, OCT_POINT_OP), *act = oct_unit_slot(g, unit, OCT_POINT_ACT);
     const oct_node *fq = oct_unit_slot(g, unit, OCT_POINT_FQ);
     if (n && n->op == &oct_op_normalize) return export_lookup(e, n, act, fq);
+    if (n && oct_op_is_tabled(n->op)) return export_table(e, n, act, fq);
     const oct_node *value = n ? n : oct_node_input(g, act ? act : fq, 0);
     if (!n && value->kind == OCT_NODE_INPUT) { /* a float input: the model starts from its codes */
         oct_clip_codes clip;
@@ -229,6 +235,7 @@ static oct_status export_point(exporter *e, const oct_unit *unit)
     }
     oct_int8_op op = !n                                            ? OCT_INT8_RESCALE
                      : n->op == &oct_op_add                        ? OCT_INT8_ADD
+                     : n->op == &oct_op_sub                        ? OCT_INT8_SUB
                      : n->op == &oct_op_mul                        ? OCT_INT8_MUL
                      : n->op == &oct_op_concat                     ? OCT_INT8_CONCAT
                                                                    : OCT_INT8_AVERAGE_POOL;
@@ -240,33 +247,44 @@ static oct_status export_point(exporter *e, const oct_unit *unit)
     } else {
         OCT_TRY(add_input(e, l, fq, value));
     }
-    if (op == OCT_INT8_AVERAGE_POOL) set_pool(l, g, n);
+    if (op == OCT_INT8_AVERAGE_POOL) oct_pass_layer(l, g, n);
     l->out_lo = clip.lo;
     l->out_hi = clip.hi;
     return OCT_OK;
 }
 
-/* Max pool and flatten: codes pass with their exponent. */
+/* Codes pass with their grid; softmax has its own. */
 static oct_status export_pass(exporter *e, const oct_node *n)
 {
-    bool pool = n->op == &oct_op_max_pool;
     const oct_node *x = oct_node_input(e->graph, n, 0);
     if (e->tensor_of[x->id] < 0) return refuse(e, n, "its input has no codes");
     oct_int8_tensor from = e->out->tensors[e->tensor_of[x->id]];
-    oct_int8_tensor *t = add_tensor(e, n, OCT_INT8_CODES);
-    t->is_signed = from.is_signed;
-    t->exponent = from.exponent;
-    t->scale = from.scale;
-    t->zero_point = from.zero_point;
-    oct_int8_layer *l = add_layer(e, pool ? OCT_INT8_MAX_POOL : OCT_INT8_FLATTEN, n, e->tensor_of[n->id]);
-    if (pool) set_pool(l, e->graph, n);
+    oct_int8_tensor *t = add_tensor(e, n, n->op == &oct_op_argmax ? OCT_INT8_SCORES : OCT_INT8_CODES);
+    oct_int8_layer *l = add_layer(e, OCT_INT8_PAD, n, e->tensor_of[n->id]);
+    oct_pass_layer(l, e->graph, n);
+    if (n->op == &oct_op_softmax) {
+        uint8_t *table = take(e, OCT_SOFTMAX_TABLE_ROWS, 256);
+        if (!table) return no_memory(e);
+        oct_softmax_table(table, oct_int8_code_scale(&e->out->spec, &from));
+        l->table = table;
+        l->table_rows = OCT_SOFTMAX_TABLE_ROWS;
+        if (oct_int8_spec_is_affine(&e->out->spec))
+            t->scale = ldexpf(1, -OCT_SOFTMAX_EXPONENT);
+        else
+            t->exponent = OCT_SOFTMAX_EXPONENT;
+    } else if (n->op != &oct_op_argmax) {
+        t->is_signed = from.is_signed;
+        t->exponent = from.exponent;
+        t->scale = from.scale;
+        t->zero_point = from.zero_point;
+    }
     return add_input(e, l, n, x);
 }
 
 static oct_status visit(exporter *e, const oct_node *n)
 {
     oct_unit unit = {.last = n->id};
-    if (n->op == &oct_op_flatten || n->op == &oct_op_max_pool) return export_pass(e, n);
+    if (oct_op_passes_codes(n->op) || n->op == &oct_op_argmax) return export_pass(e, n);
     if (n->op == &oct_op_dropout) { /* identity outside training */
         e->tensor_of[n->id] = e->tensor_of[n->inputs[0]];
         return OCT_OK;

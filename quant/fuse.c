@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause
  * Which quantized chains run as one step. Walks back from a fake_quant node (or from the output layer) to the op that makes
  * the value. A chain is taken only when nobody outside reads what is inside. */
+#include "quant/pass.h"
 #include "quant/unit_internal.h"
 
 static bool is_op(const oct_node *n, const oct_op *op)
@@ -24,8 +25,9 @@ static bool is_point_op(const oct_graph *g, const oct_node *n)
 {
     bool normalize = is_op(n, &oct_op_normalize), pool = is_op(n, &oct_op_average_pool) ||
                                                          is_op(n, &oct_op_global_average_pool);
-    bool binary = (is_op(n, &oct_op_add) || is_op(n, &oct_op_mul)) && n->input_count == 2;
+    bool binary = (is_op(n, &oct_op_add) || is_op(n, &oct_op_sub) || is_op(n, &oct_op_mul)) && n->input_count == 2;
     if (normalize) return true;
+    if (n->kind == OCT_NODE_OP && oct_op_is_tabled(n->op)) return oct_grid_source(g, oct_node_input(g, n, 0)) != NULL;
     if (!binary && !pool && !is_op(n, &oct_op_concat)) return false;
     for (int i = 0; i < n->input_count; i++)
         if (!oct_grid_source(g, oct_node_input(g, n, i))) return false;
@@ -113,20 +115,29 @@ static bool match_point(const oct_graph *g, const oct_node *value, const oct_nod
         if (with_op) add_member(unit, OCT_POINT_OP, value);
         if (act) add_member(unit, OCT_POINT_ACT, act);
         add_member(unit, OCT_POINT_FQ, fq);
-        unit->exec = with_op && is_op(value, &oct_op_mul) ? &oct_exec_point_mul : &oct_exec_point;
+        bool reads = with_op && (is_op(value, &oct_op_mul) || oct_op_is_tabled(value->op));
+        unit->exec = reads ? &oct_exec_point_operands : &oct_exec_point;
         if (is_closed(g, unit, kept) && collect_inputs(g, unit)) return true;
     }
     return false;
 }
 
+/* An op that needs no point; views are no work anyway. */
+static bool match_pass(const oct_graph *g, const oct_node *n, oct_unit *unit)
+{
+    if (!oct_op_passes_codes(n->op) || n->op->exec.view || !oct_grid_source(g, n)) return false;
+    uint32_t reads = n->op->exec.backward_reads;
+    clear_slots(unit, 1);
+    add_member(unit, 0, n);
+    unit->exec = reads & OCT_READS_OUTPUT     ? &oct_exec_pass_reads_y
+                 : reads & OCT_READS_INPUT(0) ? &oct_exec_pass_reads_x
+                                              : &oct_exec_pass;
+    return collect_inputs(g, unit);
+}
+
 static bool match(const oct_graph *g, const oct_node *n, const bool *kept, oct_unit *unit)
 {
-    if (is_op(n, &oct_op_max_pool) && oct_grid_source(g, n)) {
-        clear_slots(unit, 1);
-        add_member(unit, 0, n);
-        unit->exec = &oct_exec_max_pool_codes;
-        return collect_inputs(g, unit);
-    }
+    if (match_pass(g, n, unit)) return true;
     if (is_op(n, &oct_op_batch_norm_fold) || is_quantized_layer(g, n)) return match_layer(g, n, NULL, NULL, kept, unit);
     if (!is_op(n, &oct_op_fake_quant)) return false;
     const oct_node *value = oct_node_input(g, n, OCT_FQ_X);

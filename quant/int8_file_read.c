@@ -366,12 +366,13 @@ static oct_status check_layer_members(const reader *r, hid_t at, const oct_int8_
     int attribute_count = 4, member_count_ = 0;
     for (int i = 0; i < 5 && oct_int8_op_has_geometry(l->op); i++) attributes[attribute_count++] = geometry[i];
     if (limits) attributes[attribute_count++] = "limits";
+    if (oct_int8_op_has_option(l->op)) attributes[attribute_count++] = "option";
     if (oct_int8_op_has_weights(l->op)) {
         members[member_count_++] = "weights";
         members[member_count_++] = "bias";
         members[member_count_++] = affine ? "scales" : "exponents";
     }
-    if (l->op == OCT_INT8_LOOKUP) members[member_count_++] = "table";
+    if (oct_int8_op_has_table(l->op)) members[member_count_++] = "table";
     OCT_TRY(check_attributes(r, at, attributes));
     return check_members(r, at, members);
 }
@@ -400,7 +401,8 @@ static oct_status read_layer(const reader *r, hid_t at, const oct_int8_spec *spe
     }
     if (oct_int8_op_has_weights(l->op))
         OCT_TRY(first_extent(r, at, affine ? "scales" : "exponents", &l->weight_exponent_count, OCT_INT8_MAX_CHANNELS));
-    if (l->op == OCT_INT8_LOOKUP) OCT_TRY(first_extent(r, at, "table", &l->table_rows, OCT_INT8_MAX_CHANNELS));
+    if (oct_int8_op_has_option(l->op)) OCT_TRY(get_ints(r, at, "option", &l->option, 1));
+    if (oct_int8_op_has_table(l->op)) OCT_TRY(first_extent(r, at, "table", &l->table_rows, OCT_INT8_MAX_CHANNELS));
     return OCT_OK;
 }
 
@@ -408,7 +410,7 @@ static oct_status read_layer(const reader *r, hid_t at, const oct_int8_spec *spe
 static oct_status read_layer_arrays(const reader *r, hid_t at, const oct_int8_spec *spec, oct_int8_layer *l)
 {
     const void *block = NULL;
-    if (l->op == OCT_INT8_LOOKUP) {
+    if (oct_int8_op_has_table(l->op)) {
         const hsize_t dims[2] = {(hsize_t)l->table_rows, 256};
         OCT_TRY(get_dataset(r, at, "table", H5T_STD_U8LE, H5T_NATIVE_UINT8, 1, 2, dims, &block));
         l->table = block;

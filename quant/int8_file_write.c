@@ -194,7 +194,8 @@ static oct_status put_layer(const writer *w, hid_t at, const oct_int8_spec *spec
     if (oct_int8_op_has_limits(l->op) && spec->tensors[l->output].kind == OCT_INT8_CODES)
         OCT_TRY(put_ints(w, at, "limits", limits, 2));
     if (oct_int8_op_has_weights(l->op)) OCT_TRY(put_weights(w, at, spec, l));
-    if (l->op != OCT_INT8_LOOKUP) return OCT_OK;
+    if (oct_int8_op_has_option(l->op)) OCT_TRY(put_int(w, at, "option", l->option));
+    if (!oct_int8_op_has_table(l->op)) return OCT_OK;
     const hsize_t dims[2] = {(hsize_t)l->table_rows, 256};
     return put_dataset(w, at, "table", H5T_STD_U8LE, H5T_NATIVE_UINT8, 2, dims, l->table);
 }

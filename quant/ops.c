@@ -131,5 +131,7 @@ const oct_op *oct_quant_op_find(const char *name)
 const oct_node *oct_grid_source(const oct_graph *g, const oct_node *n)
 {
     while (n->kind == OCT_NODE_OP && n->op->reference.keeps_grid) n = oct_node_input(g, n, 0);
-    return n->kind == OCT_NODE_OP && n->op == &oct_op_fake_quant ? n : NULL;
+    if (n->kind != OCT_NODE_OP) return NULL;
+    if (n->op == &oct_op_softmax) return oct_grid_source(g, oct_node_input(g, n, 0)) ? n : NULL;
+    return n->op == &oct_op_fake_quant ? n : NULL;
 }

@@ -75,7 +75,7 @@ static inline int oct_weight_outputs(const oct_shape *w, int *outputs_last)
     return w->dim[*outputs_last ? 2 : 0];
 }
 
-/* Where the exponent of a value comes from: the fake_quant node behind pass-through ops (max pool, flatten), or NULL. */
+/* Where the grid of a value comes from: the fake_quant node (or softmax of codes) behind ops that keep grids, or NULL. */
 const oct_node *oct_grid_source(const oct_graph *graph, const oct_node *node);
 
 /* Codes of every pixel value per channel (docs/quantization.md 11.1): table[c*256 + p] = clamp(floor((p - mean)*scale*kappa + 0.5)),

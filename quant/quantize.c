@@ -8,6 +8,7 @@
 #include "autograd/base/memory.h"
 #include "autograd/ops.h"
 #include "quant/int8/spec.h"
+#include "quant/pass.h"
 
 enum { NAME_BYTES = 320 };
 static const float default_shrink = 0.01f;
@@ -49,7 +50,7 @@ static bool is_loss(const oct_node *n)
 
 static bool passes_codes(const oct_node *n)
 {
-    return is_op(n, &oct_op_max_pool) || is_op(n, &oct_op_flatten);
+    return n->kind == OCT_NODE_OP && oct_op_passes_codes(n->op);
 }
 
 /* Users that are part of the network: not losses, not readers of a grid. */
@@ -146,6 +147,8 @@ static const oct_node *following_norm(const oct_graph *g, const oct_node *layer)
 static bool per_channel_weights(const pass *p, const oct_node *layer)
 {
     if (p->config->per_channel == OCT_PER_CHANNEL_ALL) return true;
+    /* The convolution in front of a lone batch norm: its weights are the norm's factors, which differ widely. */
+    if (oct_node_input(p->graph, layer, 1)->kind == OCT_NODE_BUFFER) return true;
     return p->config->per_channel == OCT_PER_CHANNEL_DEPTHWISE && is_op(layer, &oct_op_conv2d) &&
            oct_conv2d_is_depthwise(p->graph, layer);
 }
@@ -199,6 +202,12 @@ static oct_status quantize_layer(const pass *p, const oct_node *layer)
     return OCT_OK;
 }
 
+static oct_status drop_cap(const pass *p, const oct_node *n)
+{
+    if (!p->config->drop_caps || !is_op(n, &oct_op_clip) || ((const oct_clip_attrs *)n->attrs)->lo != 0) return OCT_OK;
+    return oct_graph_replace(p->graph, (oct_value){n->id}, &oct_op_relu, NULL, (oct_value[]){{n->inputs[0]}}, 1);
+}
+
 /* The last layer: its value goes to a loss or nowhere. */
 static bool is_output(const oct_graph *g, const oct_node *n)
 {
@@ -206,20 +215,14 @@ static bool is_output(const oct_graph *g, const oct_node *n)
     return network_users(g, n, &user) == 0;
 }
 
-static oct_status drop_cap(const pass *p, const oct_node *n)
-{
-    if (!p->config->drop_caps || !is_op(n, &oct_op_clip) || ((const oct_clip_attrs *)n->attrs)->lo != 0) return OCT_OK;
-    return oct_graph_replace(p->graph, (oct_value){n->id}, &oct_op_relu, NULL, (oct_value[]){{n->inputs[0]}}, 1);
-}
-
 /* Ops that the engine knows, in the forms it knows them. */
 static oct_status check_integer_form(const pass *p, const oct_node *n)
 {
     static const oct_op *const known[] = {
         &oct_op_conv2d, &oct_op_linear, &oct_op_batch_norm, &oct_op_batch_norm_fold, &oct_op_relu, &oct_op_clip, &oct_op_concat, &oct_op_add,
-        &oct_op_mul, &oct_op_max_pool, &oct_op_average_pool, &oct_op_global_average_pool, &oct_op_flatten,
+        &oct_op_sub, &oct_op_mul, &oct_op_prelu, &oct_op_argmax, &oct_op_max_pool, &oct_op_average_pool, &oct_op_global_average_pool, &oct_op_flatten,
         &oct_op_dropout, &oct_op_normalize};
-    bool found = false;
+    bool found = oct_op_passes_codes(n->op) || oct_op_is_tabled(n->op);
     for (size_t i = 0; i < sizeof known / sizeof known[0]; i++) found |= n->op == known[i];
     if (!found) return refuse(p, n, "the op has no integer form");
     if ((is_op(n, &oct_op_add) || is_op(n, &oct_op_mul)) && n->input_count != 2)
@@ -241,7 +244,12 @@ static oct_status visit(const pass *p, const oct_node *n)
     if (n->kind != OCT_NODE_OP || is_loss(n)) return OCT_OK;
     OCT_TRY(check_integer_form(p, n));
     if (is_op(n, &oct_op_batch_norm))
-        return refuse(p, n, "batch norm must follow a convolution or linear layer that nothing else reads");
+        return refuse(p, n, "batch norm of features must follow a convolution or linear layer that nothing else reads");
+    if (passes_codes(n) || oct_op_is_tabled(n->op) || is_op(n, &oct_op_argmax)) OCT_TRY(require_grid(p, n));
+    if (is_op(n, &oct_op_argmax)) {
+        report(p, n, "%s", "index of the largest code");
+        return is_output(g, n) ? OCT_OK : refuse(p, n, "its integer form is the last of a network");
+    }
     if (passes_codes(n)) {
         report(p, n, "%s", "codes pass through");
         return OCT_OK;
@@ -263,6 +271,67 @@ static oct_status visit(const pass *p, const oct_node *n)
         }
     }
     return insert_point(p, n);
+}
+
+/* --- ops that quantize as others: rewritten before anything else --- */
+
+/* A transposed convolution as the engine runs it: zeros between pixels, then a convolution, which pads the borders. */
+static oct_status lower_transpose(oct_graph *g, const oct_node *n)
+{
+    oct_conv2d_attrs conv = *(const oct_conv2d_attrs *)n->attrs;
+    oct_pad_attrs pad = {0};
+    bool pads = false;
+    for (int i = 0; i < 2; i++) {
+        int32_t reach = conv.dilation[i] * (conv.kernel[i] - 1), after = reach - conv.pad[i + 2];
+        pad.interior[i] = conv.stride[i] - 1;
+        pad.after[i] = after > reach ? after - reach : 0;
+        conv.pad[i] = reach - conv.pad[i];
+        conv.pad[i + 2] = after - pad.after[i];
+        pads |= pad.interior[i] || pad.after[i];
+        conv.stride[i] = 1;
+    }
+    oct_value inputs[3];
+    for (int i = 0; i < n->input_count; i++) inputs[i] = (oct_value){n->inputs[i]};
+    char name[NAME_BYTES];
+    if (pads)
+        inputs[0] = oct_op_insert(g, inputs[0], &oct_op_pad, sub_name(name, n, "spread"), &pad, (oct_value[]){inputs[0]}, 1);
+    OCT_TRY(oct_graph_status(g));
+    return oct_graph_replace(g, (oct_value){n->id}, &oct_op_conv2d, &conv, inputs, n->input_count);
+}
+
+/* Batch norm whose input is no layer that it alone reads. */
+static bool is_lone_norm(const oct_graph *g, const oct_node *n)
+{
+    const oct_node *x = is_op(n, &oct_op_batch_norm) ? oct_node_input(g, n, 0) : NULL;
+    return x && !(x->kind == OCT_NODE_OP && is_layer(x) && following_norm(g, x) == n);
+}
+
+/* It gets a depthwise 1x1 convolution by 1 in front, which it is folded into: a buffer, which nobody trains. */
+static oct_status give_layer(oct_graph *g, const oct_node *n)
+{
+    const oct_node *x = oct_node_input(g, n, 0);
+    if (x->shape.rank != 4) return OCT_OK; /* refused later, by name */
+    int32_t channels = x->shape.dim[3];
+    oct_conv2d_attrs attrs = {{1, 1}, {1, 1}, {1, 1}, {0}, channels};
+    oct_shape shape = channels > 1 ? OCT_SHAPE(1, 1, channels) : OCT_SHAPE(1, 1, 1, 1);
+    oct_value in = {x->id}, inputs[5];
+    char name[NAME_BYTES];
+    oct_value ones = oct_buffer_insert(g, in, sub_name(name, n, "identity/weight"), shape, 1);
+    oct_value conv = oct_op_insert(g, ones, &oct_op_conv2d, sub_name(name, n, "identity"), &attrs, (oct_value[]){in, ones}, 2);
+    OCT_TRY(oct_graph_status(g));
+    for (int i = 0; i < 5; i++) inputs[i] = (oct_value){n->inputs[i]};
+    inputs[0] = conv;
+    return oct_graph_replace(g, (oct_value){n->id}, n->op, n->attrs, inputs, 5);
+}
+
+static oct_status lower(oct_graph *g)
+{
+    int32_t count = g->node_count;
+    for (int32_t id = 0; id < count; id++)
+        if (is_op(g->nodes[id], &oct_op_conv_transpose2d)) OCT_TRY(lower_transpose(g, g->nodes[id]));
+    for (int32_t id = 0; id < count; id++)
+        if (is_lone_norm(g, g->nodes[id])) OCT_TRY(give_layer(g, g->nodes[id]));
+    return OCT_OK;
 }
 
 int oct_quantize_points(const oct_graph *g)
@@ -300,6 +369,9 @@ oct_status oct_quantize(oct_graph *g, const oct_qconfig *config, oct_quantize_li
     OCT_TRY(oct_graph_status(g));
     OCT_TRY(oct_graph_add_fuser(g, &oct_quant_fuser));
     if (oct_quantize_points(g)) return OCT_OK;
+    oct_status lowered = lower(g);
+    g->failed = lowered != OCT_OK;
+    OCT_TRY(lowered);
     size_t count = (size_t)g->node_count;
     int32_t *order = oct_alloc(count, sizeof *order);
     bool *network = oct_alloc(count, sizeof *network);

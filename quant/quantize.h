@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: BSD-2-Clause
  * The insertion pass: turns a float graph into one with fake-quant nodes, in place, and says where and why.
  *
- * Rules (docs/quantization.md 4.1 and 4.7): a point behind every float input, every activation, add, mul, concat, average
- * pool, and behind every convolution, linear layer or batch norm whose only user is not an activation (or batch norm)
- * that takes it over. Max pool and flatten pass codes on. The last layer has quantized weights and an int32 bias but no
+ * Rules (docs/quantization.md 4.1 and 4.7): a point behind every float input, every activation (functions of one code run
+ * as tables of 256), add, sub, mul, concat, average pool, and behind every convolution, linear layer or batch norm whose only user is not an activation (or batch norm)
+ * that takes it over. Max pool, pad, slice,
+ * resizes, flatten, reshape and softmax pass codes on. The last layer has quantized weights and an int32 bias but no
  * output point unless asked for. Weights are quantized in every convolution and linear layer. Range state belongs to the
  * edge: a weight used twice gets two ranges. What only a loss's target depends on stays float. Running the pass twice adds
  * nothing.
@@ -39,8 +40,10 @@ typedef struct oct_qconfig {
 /* Receives one line per node: name, op, quantizer (or why there is none). NULL = no report. */
 typedef void oct_quantize_line(void *user, const char *text);
 
-/* Fails with OCT_ERR_UNSUPPORTED, naming the node, for graphs that cannot be folded or exported (batch norm without a
- * convolution of its own before it, an op without an integer form). The graph is then unusable. */
+/* A transposed convolution becomes zeros between pixels and a convolution; batch norm of images without a layer of its own
+ * before it gets a depthwise 1x1 convolution by 1, whose weights (the buffer "<norm>/identity/weight") become its factors.
+ * Fails with OCT_ERR_UNSUPPORTED, naming the node, for graphs that cannot be folded or exported (batch norm of features
+ * without such a layer, an op without an integer form). The graph is then unusable. */
 OCT_MUST_USE oct_status oct_quantize(oct_graph *graph, const oct_qconfig *config, oct_quantize_line *line, void *user);
 
 /* Number of fake_quant nodes; 0 = a float graph. */

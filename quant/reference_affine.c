@@ -73,7 +73,7 @@ static bool on_one_grid(const oct_ref *ref, const oct_node *n)
 
 static bool is_joined(const oct_node *n)
 {
-    bool binary = (is_op(n, &oct_op_add) || is_op(n, &oct_op_mul)) && n->input_count == 2;
+    bool binary = (is_op(n, &oct_op_add) || is_op(n, &oct_op_sub) || is_op(n, &oct_op_mul)) && n->input_count == 2;
     return binary || is_op(n, &oct_op_concat) || is_op(n, &oct_op_average_pool) ||
            is_op(n, &oct_op_global_average_pool);
 }
@@ -125,14 +125,14 @@ static void layer_codes(const oct_ref *ref, const origin *o, grid g, int roundin
 static void add_codes(const oct_ref *ref, const oct_node *add, grid g, int rounding, size_t n)
 {
     double a = oct_grid_scale(ref->grid_of(ref, add->inputs[0]), 0), b = oct_grid_scale(ref->grid_of(ref, add->inputs[1]), 0);
-    double twice = 2 * fmax(a, b);
+    double twice = 2 * fmax(a, b), sign = is_op(add, &oct_op_sub) ? -1 : 1;
     for (size_t i = 0; i < n; i++) {
         double x = difference(ref, add->inputs[0], i), y = difference(ref, add->inputs[1], i);
         if (rounding == OCT_INT8_ROUND_FLOAT) {
             float p = (float)x * (float)(a / g.scale), q = (float)y * (float)(b / g.scale);
-            ref->out[i] = (double)nearbyintf(p + q) + g.zero;
+            ref->out[i] = (double)nearbyintf(p + (float)sign * q) + g.zero;
         } else {
-            double sum = scaled(ldexp(x, 20), a / twice, rounding) + scaled(ldexp(y, 20), b / twice, rounding);
+            double sum = scaled(ldexp(x, 20), a / twice, rounding) + sign * scaled(ldexp(y, 20), b / twice, rounding);
             ref->out[i] = scaled(sum, twice / ldexp(g.scale, 20), rounding) + g.zero;
         }
     }
@@ -199,7 +199,7 @@ static void make_codes(const oct_ref *ref, const origin *o, grid g, size_t n)
         for (size_t i = 0; i < n; i++) ref->out[i] = code_of(ref->in[0][i], g, 0, 255);
     else if (o->w)
         layer_codes(ref, o, g, rounding, n);
-    else if (is_op(o->base, &oct_op_add))
+    else if (is_op(o->base, &oct_op_add) || is_op(o->base, &oct_op_sub))
         add_codes(ref, o->base, g, rounding, n);
     else if (is_op(o->base, &oct_op_mul))
         mul_codes(ref, o->base, g, rounding, n);

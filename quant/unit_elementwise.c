@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause
- * The fused step {add | mul | concat | average pool | normalize | nothing, relu | clip?, fake_quant}: values are made one row
+ * The fused step {add | sub | mul | concat | average pool | normalize | function of one code | nothing, relu | clip?, fake_quant}: values are made one row
  * at a time from codes, and leave as codes. Backward masks the gradient and hands it to the float op. */
 #include <math.h>
 #include <string.h>
@@ -7,6 +7,7 @@
 #include "autograd/base/par.h"
 #include "quant/int8/engine.h"
 #include "quant/int8/requant.h"
+#include "quant/pass.h"
 #include "quant/unit_internal.h"
 
 enum { EXACT_ADD_SPREAD = 14 /* exponents this close: the float sum of two codes is exact */ };
@@ -20,8 +21,9 @@ typedef struct element_job {
     uint8_t *bits;
     float *operand;                  /* threads x row: second operand */
     int32_t *pool;                   /* threads x channels */
-    uint8_t *table;                  /* 4 x 256 codes, normalize of pixels */
-    float *values;                   /* 4 x 256, the same before rounding */
+    int table_rows;                  /* normalize of pixels, functions of one code; else 0 */
+    uint8_t *table;                  /* table_rows x 256 codes */
+    double *values;                  /* the same before rounding */
     oct_tensor *in[OCT_MAX_INPUTS];  /* operands */
     int operand_count;
     oct_int8_step engine;            /* affine: the op as it is deployed */
@@ -47,10 +49,13 @@ static void job_init(element_job *job, const oct_graph *g, const oct_unit *unit)
     const oct_shape *s = &job->value->shape;
     job->sample = oct_shape_sample(s);
     job->rows = s->rank == 4 ? s->dim[1] : 1;
-    job->pixels = s->rank == 4 ? s->dim[2] : 1;
     job->channels = s->rank > 1 ? s->dim[s->rank - 1] : 1;
     job->row_elements = job->sample / (size_t)job->rows;
+    job->pixels = (int)(job->row_elements / (size_t)job->channels);
     job->operand_count = job->op ? job->op->input_count : 1;
+    if (job->op && job->op->op == &oct_op_normalize && oct_node_input(g, job->op, 0)->dtype == OCT_U8)
+        job->table_rows = job->channels;
+    if (job->op && oct_op_is_tabled(job->op->op)) job->table_rows = oct_table_rows(job->op);
 }
 
 static const oct_node *operand_node(const element_job *job, const oct_graph *g, int i)
@@ -71,8 +76,8 @@ static size_t place(element_job *job, const oct_graph *g, void *base, int batch,
         oct_point_carve(&job->point, &c, job->row_elements, batch, threads);
         job->operand = oct_carve_take(&c, job->point.row_elements * sizeof(float), (size_t)threads);
         job->pool = oct_carve_take(&c, ((size_t)job->channels + 15) / 16 * 64, (size_t)threads);
-        job->table = oct_carve_take(&c, 4 * 256, 1);
-        job->values = oct_carve_take(&c, 4 * 256, sizeof(float));
+        job->table = oct_carve_take(&c, 256, (size_t)job->table_rows);
+        job->values = oct_carve_take(&c, 256 * sizeof(double), (size_t)job->table_rows);
         job->engine_memory = oct_carve_take(&c, engine_memory_bytes(), 1);
         return c.used;
     }
@@ -144,7 +149,10 @@ static void binary_row(const void *arg, float *y, int64_t image, int row, int th
     size_t at = row_start(job, image, row), n = job->row_elements;
     read_operand(job, y, job->in[0], at, n);
     read_operand(job, b, job->in[1], at, n);
-    (job->op->op == &oct_op_add ? job->step->f32->add : job->step->f32->mul)(y, y, b, n);
+    if (job->op->op == &oct_op_sub)
+        for (size_t i = 0; i < n; i++) y[i] -= b[i];
+    else
+        (job->op->op == &oct_op_add ? job->step->f32->add : job->step->f32->mul)(y, y, b, n);
 }
 
 static void concat_row(const void *arg, float *y, int64_t image, int row, int thread)
@@ -200,13 +208,16 @@ static void normalize_row(const void *arg, float *y, int64_t image, int row, int
         for (int c = 0; c < job->channels; c++) *y++ = (float)normalized(job, c, (double)*x++);
 }
 
-static void normalize_pixel_row(const void *arg, float *y, int64_t image, int row, int thread)
+static void table_row(const void *arg, float *y, int64_t image, int row, int thread)
 {
     const element_job *job = arg;
     const uint8_t *x = (const uint8_t *)job->in[0]->data + row_start(job, image, row);
     (void)thread;
-    for (int p = 0; p < job->pixels; p++)
-        for (int c = 0; c < job->channels; c++) *y++ = job->values[c * 256 + *x++];
+    if (job->table_rows == 1)
+        for (size_t i = 0; i < job->row_elements; i++) y[i] = (float)job->values[x[i]];
+    else
+        for (int p = 0; p < job->pixels; p++)
+            for (int c = 0; c < job->channels; c++) *y++ = (float)job->values[c * 256 + *x++];
 }
 
 /* --- exact codes where the rounded float value is not enough --- */
@@ -217,8 +228,9 @@ static void far_add_codes(const void *arg, uint8_t *codes, int64_t image, int ro
     const oct_tensor *a = job->in[0], *b = job->in[1];
     size_t at = row_start(job, image, row);
     int k = a->exponent > b->exponent ? a->exponent : b->exponent;
-    job->kernels.add(codes, (const uint8_t *)a->data + at, (const uint8_t *)b->data + at, job->row_elements,
-                     a->is_signed, b->is_signed, k - a->exponent, k - b->exponent, k - grid->exponent, grid->lo, grid->hi);
+    (job->op->op == &oct_op_sub ? job->kernels.sub : job->kernels.add)(
+        codes, (const uint8_t *)a->data + at, (const uint8_t *)b->data + at, job->row_elements, a->is_signed, b->is_signed,
+        k - a->exponent, k - b->exponent, k - grid->exponent, grid->lo, grid->hi);
 }
 
 static void pool_codes(const void *arg, uint8_t *codes, int64_t image, int row, const oct_clip_codes *grid)
@@ -242,7 +254,7 @@ static void pool_codes(const void *arg, uint8_t *codes, int64_t image, int row, 
     }
 }
 
-/* Profile affine: add, mul, concat and re-scaling are the engine's own. `codes` is row `row` of the image. */
+/* Profile affine: add, sub, mul, concat and re-scaling are the engine's own. `codes` is row `row` of the image. */
 static void engine_codes(const void *arg, uint8_t *codes, int64_t image, int row, const oct_clip_codes *grid)
 {
     const element_job *job = arg;
@@ -259,8 +271,9 @@ static void table_codes(const void *arg, uint8_t *codes, int64_t image, int row,
 {
     const element_job *job = arg;
     (void)grid; /* in the table */
-    job->kernels.lookup(codes, (const uint8_t *)job->in[0]->data + row_start(job, image, row), job->table,
-                        (size_t)job->pixels, job->channels);
+    size_t pixels = job->table_rows == 1 ? job->row_elements : (size_t)job->pixels;
+    job->kernels.lookup(codes, (const uint8_t *)job->in[0]->data + row_start(job, image, row), job->table, pixels,
+                        job->table_rows);
 }
 
 static bool is_affine(const element_job *job)
@@ -281,19 +294,20 @@ static oct_point_source source_of(const element_job *job)
     oct_point_source s = {.row = plain_row, .arg = job, .rows = job->rows, .pixels = job->pixels,
                           .channels = job->channels};
     const oct_op *op = job->op ? job->op->op : NULL;
-    if (op == &oct_op_add || op == &oct_op_mul) {
+    if (job->table_rows) {
+        s.row = table_row;
+        s.codes = table_codes;
+    } else if (op == &oct_op_add || op == &oct_op_sub || op == &oct_op_mul) {
         s.row = binary_row;
-        int spread = job->in[0]->exponent - job->in[1]->exponent; /* 0 in profile affine */
-        if (op == &oct_op_add && (spread > EXACT_ADD_SPREAD || spread < -EXACT_ADD_SPREAD)) s.codes = far_add_codes;
+        int spread = is_affine(job) ? 0 : job->in[0]->exponent - job->in[1]->exponent;
+        if (op != &oct_op_mul && (spread > EXACT_ADD_SPREAD || spread < -EXACT_ADD_SPREAD)) s.codes = far_add_codes;
     } else if (op == &oct_op_concat) {
         s.row = concat_row;
     } else if (op == &oct_op_average_pool || op == &oct_op_global_average_pool) {
         s.row = pool_row;
         s.codes = pool_codes;
     } else if (op == &oct_op_normalize) {
-        bool pixels = job->in[0]->storage == OCT_STORE_U8;
-        s.row = pixels ? normalize_pixel_row : normalize_row;
-        if (pixels) s.codes = table_codes;
+        s.row = normalize_row;
     }
     if (is_affine(job) && on_codes(job) && !s.codes) s.codes = engine_codes;
     return s;
@@ -306,6 +320,7 @@ static void prepare_engine(element_job *job, const oct_clip_codes *grid)
     const oct_op *op = job->op ? job->op->op : NULL;
     oct_int8_step *s = &job->engine;
     s->layer = (oct_int8_layer){.op = op == &oct_op_add      ? OCT_INT8_ADD
+                                      : op == &oct_op_sub    ? OCT_INT8_SUB
                                       : op == &oct_op_mul    ? OCT_INT8_MUL
                                       : op == &oct_op_concat ? OCT_INT8_CONCAT
                                       : op                   ? OCT_INT8_AVERAGE_POOL
@@ -326,19 +341,22 @@ static void prepare_engine(element_job *job, const oct_clip_codes *grid)
 
 void oct_normalize_table(uint8_t *table, const oct_normalize_attrs *a, int channels, const oct_clip_codes *clip)
 {
-    if (clip->affine) {
-        for (int i = 0; i < 256 * channels; i++) {
-            double value = ((double)(i % 256) - (double)a->mean[i / 256]) * (double)a->scale[i / 256];
-            table[i] = (uint8_t)oct_grid_code(clip, (float)value);
-        }
-        return;
+    for (int c = 0; c < channels; c++) {
+        double values[256];
+        for (int p = 0; p < 256; p++) values[p] = ((double)p - (double)a->mean[c]) * (double)a->scale[c];
+        oct_table_codes(table + 256 * c, values, 256, clip);
     }
-    double kappa = ldexp(1, clip->exponent);
-    for (int c = 0; c < channels; c++)
-        for (int p = 0; p < 256; p++) {
-            double q = oct_round_up_f64(((double)p - (double)a->mean[c]) * (double)a->scale[c] * kappa);
-            table[c * 256 + p] = (uint8_t)(q <= clip->lo ? clip->lo : q >= clip->hi ? clip->hi : (int)q);
-        }
+}
+
+static void fill_values(const element_job *job)
+{
+    if (!job->table_rows) return;
+    const oct_tensor *x = job->in[0];
+    const float *slopes = job->op->op == &oct_op_prelu ? job->in[1]->data : NULL;
+    if (job->op->op != &oct_op_normalize)
+        oct_table_values(job->values, job->op, slopes, (double)x->scale, x->zero_point, x->is_signed);
+    else
+        for (int i = 0; i < 256 * job->table_rows; i++) job->values[i] = normalized(job, i / 256, i % 256);
 }
 
 static oct_status point_forward(oct_step *step)
@@ -347,16 +365,13 @@ static oct_status point_forward(oct_step *step)
     job_start(&job, step, false);
     oct_point point = oct_point_of(step, job.act, job.fq);
     oct_point_source source = source_of(&job);
-    if (source.codes == table_codes)
-        for (int i = 0; i < 256 * job.channels; i++) job.values[i] = (float)normalized(&job, i / 256, i % 256);
+    fill_values(&job);
     oct_point_source observed = source;
     if (job.observed) observed.row = observed_row;
     OCT_TRY(oct_point_observe(step, &job.kernels, &point, &observed, NULL, &job.point));
     oct_clip_codes clip = oct_point_grid(step, &point);
-    if (source.codes == table_codes)
-        oct_normalize_table(job.table, job.op->attrs, job.channels, &clip);
-    else if (clip.affine && source.codes)
-        prepare_engine(&job, &clip);
+    oct_table_codes(job.table, job.values, 256 * (size_t)job.table_rows, &clip);
+    if (clip.affine && source.codes && !job.table_rows) prepare_engine(&job, &clip);
     oct_point_codes(step, &job.kernels, &point, &clip, &source, job.bits, &job.point);
     return OCT_OK;
 }
@@ -393,7 +408,9 @@ static oct_status op_backward(element_job *job)
         int slot = oct_unit_input_of(step->unit, job->op->inputs[i]);
         job->decoded[i] = (oct_tensor){.data = job->decoded_data[i], .sample = job->in[i]->sample,
                                        .storage = OCT_STORE_F32};
-        if (job->decoded_data[i]) {
+        bool codes = job->in[i]->storage == OCT_STORE_U8;
+        if (!codes) job->decoded[i].data = job->in[i]->data; /* floats: a prelu's slopes */
+        if (job->decoded_data[i] && codes) {
             decode_all_job d = {job, i};
             oct_parallel_for(step->ctx->threads, step->batch, decode_operand, &d);
         }
@@ -434,13 +451,13 @@ static size_t scratch_bytes(const oct_graph *g, const oct_unit *unit, int batch,
     return place(&job, g, NULL, batch, threads, backward);
 }
 
-/* mul reads its operands again; the others need nothing but the mask. */
+/* mul and functions of one code read their operands again; the others need nothing but the mask. */
 const oct_exec oct_exec_point = {
     .name = "codes", .forward = point_forward, .backward = point_backward, .out_storage = OCT_STORE_U8,
     .backward_reads = 0, .accepts_codes = (1u << OCT_MAX_INPUTS) - 1, .saved_bytes = saved_bytes,
     .scratch_bytes = scratch_bytes,
 };
-const oct_exec oct_exec_point_mul = {
+const oct_exec oct_exec_point_operands = {
     .name = "codes", .forward = point_forward, .backward = point_backward, .out_storage = OCT_STORE_U8,
     .backward_reads = OCT_READS_INPUT(0) | OCT_READS_INPUT(1), .accepts_codes = (1u << OCT_MAX_INPUTS) - 1,
     .saved_bytes = saved_bytes, .scratch_bytes = scratch_bytes,

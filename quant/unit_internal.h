@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause
  * What the fused steps of quantized training share. A step is a chain that ends in a fake_quant node (or in the output
  * layer): unit_layer.c (convolution, linear), unit_elementwise.c (add, mul, concat, average pool, input, anything else),
- * unit_pool.c (max pool on codes). unit_point.c does what they have in common: observe the range, round to codes, keep
+ * unit_pass.c (ops that need no point). unit_point.c does what they have in common: observe the range, round to codes, keep
  * the straight-through mask as bits.
  */
 #ifndef OCT_QUANT_UNIT_INTERNAL_H
@@ -16,7 +16,9 @@
 enum { OCT_LAYER_OP, OCT_LAYER_WEIGHT, OCT_LAYER_BIAS, OCT_LAYER_NORM, OCT_LAYER_ACT, OCT_LAYER_FQ, OCT_LAYER_SLOTS };
 enum { OCT_POINT_OP, OCT_POINT_ACT, OCT_POINT_FQ, OCT_POINT_SLOTS };
 
-extern const oct_exec oct_exec_layer, oct_exec_layer_scores, oct_exec_point, oct_exec_point_mul, oct_exec_max_pool_codes;
+extern const oct_exec oct_exec_layer, oct_exec_layer_scores, oct_exec_point, oct_exec_point_operands;
+/* By what the float op's backward reads: nothing, its input, its output. */
+extern const oct_exec oct_exec_pass, oct_exec_pass_reads_x, oct_exec_pass_reads_y;
 
 /* Node of a slot, NULL when absent. */
 static inline const oct_node *oct_unit_slot(const oct_graph *g, const oct_unit *unit, int slot)
@@ -27,7 +29,7 @@ static inline const oct_node *oct_unit_slot(const oct_graph *g, const oct_unit *
 /* Position among the unit's inputs of the node with this id, -1 when it is none. */
 int oct_unit_input_of(const oct_unit *unit, int32_t id);
 
-/* Window of output pixel (row, column) of a pool, clipped to the image x [N,H,W,C] (unit_pool.c). */
+/* Window of output pixel (row, column) of a pool, clipped to the image x [N,H,W,C] (unit_pass.c). */
 typedef struct oct_pool_window {
     int top, left, rows, columns;
 } oct_pool_window;

@@ -30,6 +30,12 @@ static inline void affine_weights(net *n, oct_int8_layer *l)
     l->weight_exponents = NULL;
 }
 
+static inline bool affine_keeps_grid(oct_int8_op op)
+{
+    return op == OCT_INT8_MAX_POOL || op == OCT_INT8_FLATTEN || op == OCT_INT8_RESHAPE || op == OCT_INT8_PAD ||
+           op == OCT_INT8_RESIZE_NEAREST || op == OCT_INT8_RESIZE_BILINEAR;
+}
+
 static inline void net_make_affine(net *n, oct_int8_rounding rounding)
 {
     n->spec.profile = OCT_INT8_PROFILE_AFFINE;
@@ -45,7 +51,8 @@ static inline void net_make_affine(net *n, oct_int8_rounding rounding)
         oct_int8_layer *l = &n->layers[i];
         oct_int8_tensor *in = &n->tensors[l->inputs[0]], *out = &n->tensors[l->output];
         if (l->op == OCT_INT8_MUL) out->scale = affine_pick_scale(n, (double)in->scale * 80 * 0.03);
-        if (l->op == OCT_INT8_MAX_POOL || l->op == OCT_INT8_FLATTEN) out->scale = in->scale, out->zero_point = in->zero_point;
+        if (affine_keeps_grid(l->op)) out->scale = in->scale, out->zero_point = in->zero_point;
+        if (l->op == OCT_INT8_SOFTMAX) out->scale = 0x1p-8f, out->zero_point = 0;
         if (oct_int8_op_has_limits(l->op) && out->kind == OCT_INT8_CODES) {
             l->out_lo = net_pick(n, 0, 3) ? 0 : out->zero_point;
             l->out_hi = net_pick(n, 0, 3) ? 255 : net_pick(n, l->out_lo, 255);
@@ -86,17 +93,19 @@ static inline int32_t plain_affine_code(double q, int zero, int lo, int hi)
     return (int32_t)(q < lo ? lo : q > hi ? hi : q);
 }
 
+/* sign -1: the difference. */
 static inline double plain_affine_add(const oct_int8_tensor *a, const oct_int8_tensor *b, const oct_int8_tensor *out, int32_t x,
-                                      int32_t y, oct_int8_rounding rounding)
+                                      int sign, int32_t y, oct_int8_rounding rounding)
 {
     double sa = (double)a->scale, sb = (double)b->scale, so = (double)out->scale, twice = 2 * (sa > sb ? sa : sb);
     const int64_t p = x - a->zero_point, q = y - b->zero_point;
     if (rounding == OCT_INT8_ROUND_FLOAT) {
-        volatile float first = (float)p * (float)(sa / so), second = (float)q * (float)(sb / so), sum = first + second;
+        volatile float first = (float)p * (float)(sa / so), second = (float)q * (float)(sb / so);
+        volatile float sum = sign < 0 ? first - second : first + second;
         return rint((double)sum);
     }
     double sum = plain_affine_scaled(p * (1 << 20), sa / twice, rounding) +
-                 plain_affine_scaled(q * (1 << 20), sb / twice, rounding);
+                 sign * plain_affine_scaled(q * (1 << 20), sb / twice, rounding);
     return plain_affine_scaled((int64_t)sum, twice / (so * 0x1p20), rounding);
 }
 

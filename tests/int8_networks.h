@@ -163,7 +163,7 @@ static inline int net_pool(net *n, int input, oct_int8_op op, bool global)
     return out;
 }
 
-/* add, mul, concat or rescale of `input` with itself, re-scaled copies, or a tensor of the same shape. */
+/* add, sub, mul, concat or rescale of `input` with itself, re-scaled copies, or a tensor of the same shape. */
 static inline int net_join(net *n, oct_int8_op op, int input)
 {
     oct_int8_tensor in = n->tensors[input];
@@ -202,6 +202,61 @@ static inline int net_lookup(net *n, int input, bool shared)
     return out;
 }
 
+/* Padding, also between pixels, or a crop in steps; channels too. Sizes stay below 30. */
+static inline int net_pad(net *n, int input)
+{
+    oct_int8_tensor in = n->tensors[input];
+    int height = net_pick(n, 1, in.height + 4), width = net_pick(n, 1, in.width + 4), channels = net_pick(n, 1, in.channels + 3);
+    int out = net_tensor(n, OCT_INT8_CODES, height < 30 ? height : 30, width < 30 ? width : 30, channels, in.is_signed,
+                         in.exponent);
+    oct_int8_layer *l = net_layer(n, OCT_INT8_PAD, input, out);
+    l->kernel_h = l->kernel_w = l->groups = 1;
+    l->stride_h = net_pick(n, 1, 2), l->stride_w = net_pick(n, 1, 2);
+    l->dilation_h = net_pick(n, 1, 3), l->dilation_w = net_pick(n, 1, 2);
+    l->pad_top = net_pick(n, -3, 3), l->pad_left = net_pick(n, -3, 3);
+    l->option = net_pick(n, -3, in.channels + 1);
+    return out;
+}
+
+static inline int net_resize(net *n, int input, oct_int8_op op)
+{
+    oct_int8_tensor in = n->tensors[input];
+    int out = net_tensor(n, OCT_INT8_CODES, net_pick(n, 1, 20), net_pick(n, 1, 20), in.channels, in.is_signed, in.exponent);
+    net_layer(n, op, input, out)->option = net_pick(n, 0, 2);
+    return out;
+}
+
+static inline int net_reshape(net *n, int input)
+{
+    oct_int8_tensor in = n->tensors[input];
+    int out = net_tensor(n, OCT_INT8_CODES, in.width, 1, in.height * in.channels, in.is_signed, in.exponent);
+    net_layer(n, OCT_INT8_RESHAPE, input, out);
+    return out;
+}
+
+static inline int net_softmax(net *n, int input)
+{
+    oct_int8_tensor in = n->tensors[input];
+    int out = net_tensor(n, OCT_INT8_CODES, in.height, in.width, in.channels, 0, 8);
+    oct_int8_layer *l = net_layer(n, OCT_INT8_SOFTMAX, input, out);
+    uint8_t *table = oct_arena_alloc(&n->arena, 3, 256);
+    for (int d = 0; d < 256; d++) { /* falls to 0, as the exponential does */
+        int e = d ? (int)(8000000 / (1 + d * d)) : 1 << 23;
+        table[d] = (uint8_t)e, table[256 + d] = (uint8_t)(e >> 8), table[512 + d] = (uint8_t)(e >> 16);
+    }
+    l->table = table;
+    l->table_rows = 3;
+    return out;
+}
+
+static inline int net_argmax(net *n, int input)
+{
+    oct_int8_tensor in = n->tensors[input];
+    int out = net_tensor(n, OCT_INT8_SCORES, in.height, in.width, 1, 0, 0);
+    net_layer(n, OCT_INT8_ARGMAX, input, out);
+    return out;
+}
+
 static inline int net_flatten(net *n, int input)
 {
     oct_int8_tensor in = n->tensors[input];
@@ -221,7 +276,7 @@ static inline int net_divisor(net *n, int a, int b)
 static inline int net_grow(net *n, int x)
 {
     int outputs = net_pick(n, 1, 40), channels = n->tensors[x].channels;
-    switch (net_pick(n, 0, 10)) {
+    switch (net_pick(n, 0, 15)) {
     case 0:
     case 1:
         return net_conv(n, x, outputs, 3, 1, OCT_INT8_CODES);
@@ -242,6 +297,16 @@ static inline int net_grow(net *n, int x)
         return net_pool(n, x, OCT_INT8_MAX_POOL, false);
     case 9:
         return net_pool(n, x, OCT_INT8_AVERAGE_POOL, net_pick(n, 0, 5) == 0);
+    case 10:
+        return net_join(n, OCT_INT8_SUB, x);
+    case 11:
+        return net_pad(n, x);
+    case 12:
+        return net_resize(n, x, OCT_INT8_RESIZE_NEAREST);
+    case 13:
+        return net_resize(n, x, OCT_INT8_RESIZE_BILINEAR);
+    case 14:
+        return net_pick(n, 0, 1) && n->tensors[x].height * channels < 400 ? net_reshape(n, x) : net_softmax(n, x);
     default:
         return net_lookup(n, x, net_pick(n, 0, 1));
     }
@@ -286,13 +351,15 @@ static inline void net_random(net *n, unsigned seed, int depth)
         if (net_pick(n, 0, 4)) x = out; /* else a side branch that concat and add may find */
     }
     oct_int8_kind kind = net_pick(n, 0, 3) ? OCT_INT8_SCORES : OCT_INT8_CODES;
-    int head = net_pick(n, 0, 4), outputs = net_pick(n, 1, 35);
+    int head = net_pick(n, 0, 5), outputs = net_pick(n, 1, 35);
     if (head == 0) x = net_flatten(n, x);
     if (head == 1) x = net_pool(n, x, OCT_INT8_AVERAGE_POOL, true);
     if (head == 2) {
         x = net_conv(n, x, outputs, 3, 1, kind);
     } else if (head == 3 && kind == OCT_INT8_SCORES) {
         x = net_conv(n, x, 0, 3, 0, kind);
+    } else if (head == 5) {
+        x = net_argmax(n, x);
     } else {
         x = net_linear(n, x, outputs, kind);
     }

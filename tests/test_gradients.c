@@ -130,6 +130,7 @@ static oct_value squared_loss(oct_graph *g, oct_value y)
 typedef struct conv_case {
     oct_conv2d_attrs a;
     int h, w, c, o;
+    bool transpose;
 } conv_case;
 
 static oct_value build_conv(oct_graph *g, const void *options)
@@ -141,19 +142,23 @@ static oct_value build_conv(oct_graph *g, const void *options)
     oct_value w = parameter(g, "w",
                             depthwise ? OCT_SHAPE(kernel[0], kernel[1], k->c)
                                       : OCT_SHAPE(k->o, kernel[0], kernel[1], k->c / k->a.groups));
-    return squared_loss(g, OP(g, &oct_op_conv2d, "conv", &k->a, x, w, parameter(g, "b", OCT_SHAPE(k->o))));
+    const oct_op *op = k->transpose ? &oct_op_conv_transpose2d : &oct_op_conv2d;
+    return squared_loss(g, OP(g, op, "conv", &k->a, x, w, parameter(g, "b", OCT_SHAPE(k->o))));
 }
 
 static void conv2d_gradients_match_differences(void)
 {
     static const conv_case cases[] = {
-        {{{3, 3}, {1, 1}, {1, 1}, {1, 1, 1, 1}, 1}, 5, 4, 3, 9},
-        {{{3, 2}, {2, 3}, {1, 1}, {0, 1, 2, 0}, 1}, 6, 7, 2, 3},
-        {{{2, 3}, {2, 1}, {2, 2}, {1, 2, 0, 2}, 1}, 6, 6, 2, 3},
-        {{{1, 1}, {2, 2}, {1, 1}, {0, 0, 0, 0}, 1}, 4, 4, 2, 3},
-        {{{3, 3}, {1, 1}, {1, 1}, {1, 1, 1, 1}, 2}, 4, 4, 4, 6},
-        {{{3, 3}, {1, 2}, {1, 1}, {1, 1, 1, 1}, 3}, 4, 4, 3, 6},
-        {{{3, 3}, {2, 1}, {1, 2}, {1, 2, 1, 1}, 5}, 5, 5, 5, 5},
+        {{{3, 3}, {1, 1}, {1, 1}, {1, 1, 1, 1}, 1}, 5, 4, 3, 9, false},
+        {{{3, 2}, {2, 3}, {1, 1}, {0, 1, 2, 0}, 1}, 6, 7, 2, 3, false},
+        {{{2, 3}, {2, 1}, {2, 2}, {1, 2, 0, 2}, 1}, 6, 6, 2, 3, false},
+        {{{1, 1}, {2, 2}, {1, 1}, {0, 0, 0, 0}, 1}, 4, 4, 2, 3, false},
+        {{{3, 3}, {1, 1}, {1, 1}, {1, 1, 1, 1}, 2}, 4, 4, 4, 6, false},
+        {{{3, 3}, {1, 2}, {1, 1}, {1, 1, 1, 1}, 3}, 4, 4, 3, 6, false},
+        {{{3, 3}, {2, 1}, {1, 2}, {1, 2, 1, 1}, 5}, 5, 5, 5, 5, false},
+        {{{3, 2}, {2, 3}, {1, 1}, {1, 0, 0, -1}, 1}, 4, 3, 2, 3, true},
+        {{{2, 3}, {2, 1}, {2, 1}, {1, 2, 1, 0}, 2}, 3, 4, 4, 6, true},
+        {{{3, 3}, {2, 2}, {1, 1}, {1, 1, 1, 1}, 5}, 3, 3, 5, 5, true},
     };
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++)
         check(build_conv, &cases[i], &train_run, usual);

@@ -137,8 +137,9 @@ static void plain_join(const oct_int8_spec *spec, const oct_int8_layer *l, int32
     const int32_t *x = values[l->inputs[0]], *z = values[l->inputs[l->input_count - 1]];
     size_t n = oct_int8_tensor_elements(out);
     int k = a->exponent > b->exponent ? a->exponent : b->exponent;
-    for (size_t i = 0; i < n && l->op == OCT_INT8_ADD; i++)
-        y[i] = plain_round((wide)x[i] * ((wide)1 << (k - a->exponent)) + (wide)z[i] * ((wide)1 << (k - b->exponent)),
+    int sign = l->op == OCT_INT8_SUB ? -1 : 1;
+    for (size_t i = 0; i < n && (l->op == OCT_INT8_ADD || l->op == OCT_INT8_SUB); i++)
+        y[i] = plain_round((wide)x[i] * ((wide)1 << (k - a->exponent)) + sign * (wide)z[i] * ((wide)1 << (k - b->exponent)),
                            k - out->exponent, 1, l->out_lo, l->out_hi);
     for (size_t i = 0; i < n && l->op == OCT_INT8_MUL; i++)
         y[i] = plain_round((wide)x[i] * z[i], a->exponent + b->exponent - out->exponent, 1, l->out_lo, l->out_hi);
@@ -154,6 +155,83 @@ static void plain_join(const oct_int8_spec *spec, const oct_int8_layer *l, int32
     }
 }
 
+/* The one dimension of it: input position of output o, -1 = zero. */
+static int plain_padded(int o, int stride, int pad, int dilation, int size)
+{
+    int at = o * stride - pad;
+    return at < 0 || at % dilation != 0 || at / dilation >= size ? -1 : at / dilation;
+}
+
+static void plain_pad(const oct_int8_layer *l, const oct_int8_tensor *in, const oct_int8_tensor *out, int32_t *y,
+                      const int32_t *x)
+{
+    for (int oy = 0; oy < out->height; oy++) {
+        for (int ox = 0; ox < out->width; ox++) {
+            for (int c = 0; c < out->channels; c++) {
+                int iy = plain_padded(oy, l->stride_h, l->pad_top, l->dilation_h, in->height);
+                int ix = plain_padded(ox, l->stride_w, l->pad_left, l->dilation_w, in->width), ic = c + l->option;
+                bool zero = iy < 0 || ix < 0 || ic < 0 || ic >= in->channels;
+                y[at(out, oy, ox, c)] = zero ? in->zero_point : x[at(in, iy, ix, ic)];
+            }
+        }
+    }
+}
+
+/* In double: positions are fractions of small numbers, far from where rounding them could matter. */
+static double plain_position(int grid, int o, int in, int out)
+{
+    double p = grid == 0 ? (2.0 * o + 1) * in / (2.0 * out) - 0.5 : grid == 1 ? (double)o * in / out
+               : out > 1 ? (double)o * (in - 1) / (out - 1) : 0;
+    p += 1e-9; /* whole and half positions are meant exactly, and both round up */
+    return p < 0 ? 0 : p > in - 1 ? in - 1 : p;
+}
+
+static void plain_resize(const oct_int8_layer *l, const oct_int8_tensor *in, const oct_int8_tensor *out, int32_t *y,
+                         const int32_t *x)
+{
+    for (int oy = 0; oy < out->height; oy++) {
+        for (int ox = 0; ox < out->width; ox++) {
+            double py = plain_position(l->option, oy, in->height, out->height);
+            double px = plain_position(l->option, ox, in->width, out->width);
+            double half = l->option == 1 ? 0 : 0.5;
+            int ny = (int)(py + half), nx = (int)(px + half), fy = (int)py, fx = (int)px;
+            int wy = (int)((py - fy) * 1024 + 0.5), wx = (int)((px - fx) * 1024 + 0.5);
+            int gy = fy + (wy > 0), gx = fx + (wx > 0);
+            if (ny > in->height - 1) ny = in->height - 1;
+            if (nx > in->width - 1) nx = in->width - 1;
+            for (int c = 0; c < out->channels; c++) {
+                int64_t sum = (int64_t)(1024 - wy) * (1024 - wx) * x[at(in, fy, fx, c)] +
+                              (int64_t)(1024 - wy) * wx * x[at(in, fy, gx, c)] +
+                              (int64_t)wy * (1024 - wx) * x[at(in, gy, fx, c)] + (int64_t)wy * wx * x[at(in, gy, gx, c)];
+                y[at(out, oy, ox, c)] =
+                    l->op == OCT_INT8_RESIZE_NEAREST ? x[at(in, ny, nx, c)] : plain_round(sum, 20, 1, -128, 255);
+            }
+        }
+    }
+}
+
+static void plain_along_channels(const oct_int8_layer *l, const oct_int8_tensor *in, int32_t *y, const int32_t *x)
+{
+    int n = in->channels;
+    for (int p = 0; p < in->height * in->width; p++, x += n) {
+        int best = 0;
+        for (int c = 1; c < n; c++) best = x[c] > x[best] ? c : best;
+        if (l->op == OCT_INT8_ARGMAX) {
+            y[p] = best;
+            continue;
+        }
+        int64_t e[1 << 12], sum = 0;
+        for (int c = 0; c < n; c++) {
+            int d = x[best] - x[c];
+            sum += e[c] = l->table[d] + 256 * l->table[256 + d] + 65536 * l->table[512 + d];
+        }
+        for (int c = 0; c < n; c++) {
+            int64_t q = (256 * e[c] + sum / 2) / sum;
+            y[p * n + c] = (int32_t)(q < 255 ? q : 255);
+        }
+    }
+}
+
 /* The same in profile affine. */
 static void plain_affine_join(const oct_int8_spec *spec, const oct_int8_layer *l, int32_t *y, int32_t *const *values)
 {
@@ -161,8 +239,9 @@ static void plain_affine_join(const oct_int8_spec *spec, const oct_int8_layer *l
     const oct_int8_tensor *b = &spec->tensors[l->inputs[l->input_count - 1]];
     const int32_t *x = values[l->inputs[0]], *z = values[l->inputs[l->input_count - 1]];
     int channel = 0;
-    for (size_t i = 0; i < oct_int8_tensor_elements(out) && l->op == OCT_INT8_ADD; i++)
-        y[i] = plain_affine_code(plain_affine_add(a, b, out, x[i], z[i], spec->rounding), out->zero_point, l->out_lo,
+    int sign = l->op == OCT_INT8_SUB ? -1 : 1;
+    for (size_t i = 0; i < oct_int8_tensor_elements(out) && (l->op == OCT_INT8_ADD || l->op == OCT_INT8_SUB); i++)
+        y[i] = plain_affine_code(plain_affine_add(a, b, out, x[i], sign, z[i], spec->rounding), out->zero_point, l->out_lo,
                                  l->out_hi);
     for (size_t i = 0; i < oct_int8_tensor_elements(out) && l->op == OCT_INT8_MUL; i++) {
         double ratio = (double)a->scale * (double)b->scale / (double)out->scale;
@@ -203,6 +282,12 @@ static void plain_run(const oct_int8_spec *spec, int32_t *const *values)
             for (size_t j = 0; j < count; j++) differences[j] = x[j] - in->zero_point;
             plain_weights(spec, l, y, differences);
             oct_free(differences);
+        } else if (l->op == OCT_INT8_PAD) {
+            plain_pad(l, in, out, y, x);
+        } else if (l->op == OCT_INT8_RESIZE_NEAREST || l->op == OCT_INT8_RESIZE_BILINEAR) {
+            plain_resize(l, in, out, y, x);
+        } else if (l->op == OCT_INT8_SOFTMAX || l->op == OCT_INT8_ARGMAX) {
+            plain_along_channels(l, in, y, x);
         } else if (oct_int8_op_has_geometry(l->op)) {
             plain_pool(spec, l, y, x);
         } else if (l->op == OCT_INT8_LOOKUP) {
@@ -210,7 +295,7 @@ static void plain_run(const oct_int8_spec *spec, int32_t *const *values)
                 size_t row = l->table_rows == 1 ? 0 : j % (size_t)out->channels;
                 y[j] = as_code(out, l->table[256 * row + (uint8_t)x[j]]);
             }
-        } else if (l->op == OCT_INT8_FLATTEN) {
+        } else if (l->op == OCT_INT8_FLATTEN || l->op == OCT_INT8_RESHAPE) {
             memcpy(y, x, n * sizeof *y);
         } else if (oct_int8_spec_is_affine(spec)) {
             plain_affine_join(spec, l, y, values);

@@ -388,6 +388,44 @@ static void conv2d_many_geometries_agree_with_reference(void)
     }
 }
 
+static built build_transpose(oct_graph *g, const void *options)
+{
+    const conv_case *k = (const conv_case *)options;
+    oct_value x = source(g, "x", OCT_SHAPE(OCT_BATCH, k->h, k->w, k->c)), in[3] = {x, conv_weights(g, "w", k), {-1}};
+    oct_conv2d_attrs a = {.groups = k->groups};
+    memcpy(a.kernel, k->kernel, sizeof a.kernel);
+    memcpy(a.stride, k->stride, sizeof a.stride);
+    memcpy(a.dilation, k->dilation, sizeof a.dilation);
+    memcpy(a.pad, k->pad, sizeof a.pad);
+    if (k->bias) in[2] = weights(g, "b", OCT_SHAPE(k->o));
+    oct_value y = oct_op_append(g, &oct_op_conv_transpose2d, "up", &a, in, k->bias ? 3 : 2);
+    /* x is read twice: its gradient adds to another */
+    return (built){.x = x, .y = oct_op_append(g, &oct_op_conv_transpose2d, "again", &a,
+                                              (oct_value[]){k->c == k->o ? y : x, in[1], in[2]}, k->bias ? 3 : 2)};
+}
+
+static void conv_transpose2d_many_geometries_agree_with_reference(void)
+{
+    static const conv_case transposes[] = {
+        {4, 5, 6, 7, {2, 2}, {2, 2}, {1, 1}, {0, 0, 0, 0}, 1, true},  /* U-Net's */
+        {4, 5, 16, 16, {4, 4}, {2, 2}, {1, 1}, {1, 1, 1, 1}, 1, true},
+        {3, 4, 3, 5, {3, 3}, {2, 2}, {1, 1}, {1, 1, 0, 0}, 1, false}, /* output padding 1 */
+        {3, 4, 5, 3, {3, 3}, {2, 3}, {1, 1}, {0, 1, -1, -2}, 1, true},
+        {5, 4, 3, 4, {3, 2}, {1, 2}, {2, 3}, {2, 1, 1, 0}, 1, true},
+        {4, 4, 4, 4, {1, 1}, {1, 1}, {1, 1}, {0, 0, 0, 0}, 1, true},
+        {3, 3, 3, 2, {1, 1}, {3, 2}, {1, 1}, {0, 0, -2, 0}, 1, true}, /* pixels that are bias alone */
+        {6, 6, 32, 32, {3, 3}, {1, 1}, {1, 1}, {1, 1, 1, 1}, 1, true},
+        {4, 5, 6, 4, {3, 3}, {2, 2}, {1, 1}, {1, 0, 1, 0}, 2, true},
+        {4, 3, 5, 5, {3, 4}, {2, 2}, {1, 1}, {1, 1, 1, 1}, 5, true},
+        {1, 1, 8, 3, {4, 4}, {4, 4}, {1, 1}, {0, 0, 0, 0}, 1, false},
+    };
+    for (size_t i = 0; i < sizeof transposes / sizeof transposes[0]; i++) {
+        unsigned before = CU_get_number_of_failures();
+        check(build_transpose, &transposes[i]);
+        if (CU_get_number_of_failures() != before) fprintf(stderr, "    transposed case %zu\n", i);
+    }
+}
+
 /* One parameter that two convolutions read, the second of which reads the first's output and x. */
 static built build_shared_weights(oct_graph *g, const void *options)
 {
@@ -1373,6 +1411,7 @@ static void infer_bad_nodes_are_refused_with_their_names(void)
 static void op_find_knows_every_built_in(void)
 {
     static const char *const names[] = {"conv2d",
+                                        "conv_transpose2d",
                                         "linear",
                                         "batch_norm",
                                         "relu",
@@ -1437,6 +1476,7 @@ static void conv2d_macs_count_multiplications(void)
 
 static const test_case cases[] = {
     {"conv2d_many_geometries_agree_with_reference", conv2d_many_geometries_agree_with_reference},
+    {"conv_transpose2d_many_geometries_agree_with_reference", conv_transpose2d_many_geometries_agree_with_reference},
     {"conv2d_weights_of_two_nodes_add_their_gradients", conv2d_weights_of_two_nodes_add_their_gradients},
     {"conv2d_weights_from_an_op_get_their_gradient", conv2d_weights_from_an_op_get_their_gradient},
     {"conv2d_macs_count_multiplications", conv2d_macs_count_multiplications},

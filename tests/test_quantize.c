@@ -556,12 +556,12 @@ static void backward_of_a_loss_without_parameters_is_refused(void)
     oct_ctx_destroy(ctx);
 }
 
-static void quantize_norm_without_convolution_is_refused(void)
+static void quantize_norm_of_features_without_a_layer_is_refused(void)
 {
     oct_ctx *ctx = test_ctx();
     oct_graph *g;
     REQUIRE_OK(ctx, oct_graph_create(&g, ctx, 1));
-    oct_value x = oct_input(g, "x", OCT_F32, OCT_SHAPE(OCT_BATCH, 4, 4, 2));
+    oct_value x = oct_input(g, "x", OCT_F32, OCT_SHAPE(OCT_BATCH, 4));
     bn(g, "lonely", x);
     CU_ASSERT_EQUAL(oct_quantize(g, &OCT_QCONFIG_DEFAULT, NULL, NULL), OCT_ERR_UNSUPPORTED);
     CU_ASSERT_PTR_NOT_NULL(strstr(ctx->error.message, "lonely"));
@@ -584,6 +584,6 @@ static const test_case cases[] = {
     {"export_of_unusual_graphs_gives_the_same_codes", export_of_unusual_graphs_gives_the_same_codes},
     {"quantize_op_without_integer_form_is_refused", quantize_op_without_integer_form_is_refused},
     {"backward_of_a_loss_without_parameters_is_refused", backward_of_a_loss_without_parameters_is_refused},
-    {"quantize_norm_without_convolution_is_refused", quantize_norm_without_convolution_is_refused},
+    {"quantize_norm_of_features_without_a_layer_is_refused", quantize_norm_of_features_without_a_layer_is_refused},
 };
 TEST_SUITE("quantize", cases);

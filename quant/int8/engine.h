@@ -5,7 +5,7 @@
  *   pack.c      weights of one step in the kernels' layout; quantized training uses it too
  *   plan.c      how each step is cut, its scratch, tensor lifetimes -> offsets
  *   run.c       states, the walk over steps, observing
- *   run_conv.c  conv, depthwise, linear        run_ops.c  everything else
+ *   run_conv.c  conv, depthwise, linear        run_ops.c, run_shape.c  everything else
  *   step_affine.c   what profile affine does differently in a step
  *
  * One step computes rows [begin, end) of one image's output: steps know nothing of batches or threads, which is why
@@ -135,5 +135,8 @@ void oct_int8_affine_prepare(oct_int8_step *step, oct_int8_rounding rounding, co
                              void *memory);
 void oct_int8_step_other(const oct_int8_step *step, const oct_i8_kernels *kernels, uint8_t *out,
                          const uint8_t *const in[], uint8_t *scratch, int begin, int end);
+/* pad, resizes, softmax, argmax (whose out are int32). */
+void oct_int8_step_shape(const oct_int8_step *step, const oct_i8_kernels *kernels, uint8_t *out, const uint8_t *in,
+                         int begin, int end);
 
 #endif

@@ -189,7 +189,7 @@ static oct_status read_layer(reader *r, oct_int8_layer *l, size_t at)
     l->out_hi = get_i32(r->bytes + at + L_LIMITS + 4);
     l->table_rows = get_i32(r->bytes + at + L_TABLE_ROWS);
     l->weight_exponent_count = get_i32(r->bytes + at + L_EXPONENT_COUNT);
-    OCT_TRY(check_zero(r, at + L_ZERO1, 4));
+    l->option = get_i32(r->bytes + at + L_OPTION);
     return check_zero(r, at + L_ZERO2, LAYER_BYTES - L_ZERO2);
 }
 

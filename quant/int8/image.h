@@ -28,7 +28,7 @@
  *   layers: 256 bytes each
  *     0  str name   4  str operator  8 u32 inputs  12 u32 output  16 u32[8] input tensors (0 where unused)
  *    48  i32 kernel h, w  56 stride h, w  64 dilation h, w  72 padding top, left, bottom, right  88 groups
- *    92  i32 lowest, 96 highest output code  100 u32 table rows  104 u32 weight exponents  108 u32 0
+ *    92  i32 lowest, 96 highest output code  100 u32 table rows  104 u32 weight exponents  108 i32 option
  *   112  u64 offset, u64 bytes of each array, in the order they lie in the file (0, 0 where there is none):
  *          table u8 [rows][256] | weights s8 | weight exponents s8 (affine: weight scales f32) | bias i32
  *   176  u8[80] 0

@@ -67,7 +67,7 @@ enum {
     L_LIMITS = 92,
     L_TABLE_ROWS = 100,
     L_EXPONENT_COUNT = 104,
-    L_ZERO1 = 108,
+    L_OPTION = 108,
     L_ARRAYS = 112,
     L_ZERO2 = 176
 };

@@ -81,6 +81,7 @@ static void put_layer(writer *w, const oct_int8_spec *spec, const oct_int8_layer
     put_i32(record + L_LIMITS + 4, l->out_hi);
     put_i32(record + L_TABLE_ROWS, l->table_rows);
     put_i32(record + L_EXPONENT_COUNT, l->weight_exponent_count);
+    put_i32(record + L_OPTION, l->option);
     uint8_t *arrays = record + L_ARRAYS;
     put_bytes(w, arrays + 16 * ARRAY_TABLE, l->table, 256 * (size_t)l->table_rows);
     if (!oct_int8_op_has_weights(l->op)) return;

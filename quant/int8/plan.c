@@ -107,7 +107,7 @@ void oct_int8_plan_step(oct_int8_step *s, const oct_i8_kernels *kernels)
 {
     int rows = s->out->height;
     s->cut = (oct_int8_cut){.rows_serial = rows};
-    s->nothing = s->layer.op == OCT_INT8_FLATTEN;
+    s->nothing = s->layer.op == OCT_INT8_FLATTEN || s->layer.op == OCT_INT8_RESHAPE;
     if (oct_int8_op_has_weights(s->layer.op)) {
         set_groups(s, kernels);
         s->depthwise_codes = fits_depthwise_codes(s, kernels);

@@ -28,6 +28,12 @@ const char *oct_int8_step_kernel(const oct_int8_step *s, bool fused)
     case OCT_INT8_MUL: return s->affine.on ? "mul_affine" : "mul";
     case OCT_INT8_CONCAT:
     case OCT_INT8_RESCALE: return s->affine.on ? "lookup" : "rescale";
+    case OCT_INT8_SUB: return s->affine.on ? "add_affine" : "sub";
+    case OCT_INT8_PAD:
+    case OCT_INT8_RESIZE_NEAREST: return "copy";
+    case OCT_INT8_RESIZE_BILINEAR: return "blend";
+    case OCT_INT8_SOFTMAX: return "softmax";
+    case OCT_INT8_ARGMAX: return "argmax";
     case OCT_INT8_MAX_POOL: return "pool_max";
     case OCT_INT8_AVERAGE_POOL: return "pool_sum";
     default: return "";

@@ -27,8 +27,9 @@ static void run_add(const oct_int8_step *s, const oct_i8_kernels *k, uint8_t *ou
 {
     size_t channels = (size_t)s->out->channels, at = r.first * channels;
     int ka = s->in[0]->exponent, kb = s->in[1]->exponent, top = ka > kb ? ka : kb;
-    k->add(out + at, in[0] + at, in[1] + at, r.count * channels, s->in[0]->is_signed, s->in[1]->is_signed, top - ka,
-           top - kb, top - s->out->exponent, s->layer.out_lo, s->layer.out_hi);
+    (s->layer.op == OCT_INT8_SUB ? k->sub : k->add)(
+        out + at, in[0] + at, in[1] + at, r.count * channels, s->in[0]->is_signed, s->in[1]->is_signed, top - ka, top - kb,
+        top - s->out->exponent, s->layer.out_lo, s->layer.out_hi);
 }
 
 static void run_mul(const oct_int8_step *s, const oct_i8_kernels *k, uint8_t *out, const uint8_t *const in[], range r)
@@ -54,7 +55,7 @@ static void run_concat(const oct_int8_step *s, const oct_i8_kernels *k, uint8_t 
 
 static void run_join(const oct_int8_step *s, const oct_i8_kernels *k, uint8_t *out, const uint8_t *const in[], range r)
 {
-    if (s->layer.op == OCT_INT8_ADD)
+    if (s->layer.op == OCT_INT8_ADD || s->layer.op == OCT_INT8_SUB)
         run_add(s, k, out, in, r);
     else if (s->layer.op == OCT_INT8_MUL)
         run_mul(s, k, out, in, r);
@@ -134,6 +135,7 @@ void oct_int8_step_other(const oct_int8_step *s, const oct_i8_kernels *k, uint8_
         run_lookup(s, k, out, in[0], r);
         break;
     case OCT_INT8_ADD:
+    case OCT_INT8_SUB:
     case OCT_INT8_MUL:
     case OCT_INT8_CONCAT:
     case OCT_INT8_RESCALE:
@@ -146,7 +148,14 @@ void oct_int8_step_other(const oct_int8_step *s, const oct_i8_kernels *k, uint8_
     case OCT_INT8_AVERAGE_POOL:
         run_pool(s, k, out, in[0], scratch, begin, end);
         break;
-    default: /* flatten is no work; layers with weights go through oct_int8_step_conv */
+    case OCT_INT8_PAD:
+    case OCT_INT8_RESIZE_NEAREST:
+    case OCT_INT8_RESIZE_BILINEAR:
+    case OCT_INT8_SOFTMAX:
+    case OCT_INT8_ARGMAX:
+        oct_int8_step_shape(s, k, out, in[0], begin, end);
+        break;
+    default: /* flatten and reshape are no work; layers with weights go through oct_int8_step_conv */
         break;
     }
 }

@@ -9,19 +9,26 @@
 static const struct op_traits {
     const char *name;
     int min_inputs, max_inputs;
-    bool weights, geometry, limits;
+    bool weights, geometry, limits, option, table, same_grid;
 } op_table[OCT_INT8_OP_COUNT] = {
-    [OCT_INT8_LOOKUP] = {"lookup", 1, 1, false, false, false},
-    [OCT_INT8_CONV] = {"conv", 1, 1, true, true, true},
-    [OCT_INT8_DEPTHWISE] = {"depthwise", 1, 1, true, true, true},
-    [OCT_INT8_LINEAR] = {"linear", 1, 1, true, false, true},
-    [OCT_INT8_ADD] = {"add", 2, 2, false, false, true},
-    [OCT_INT8_MUL] = {"mul", 2, 2, false, false, true},
-    [OCT_INT8_CONCAT] = {"concat", 1, OCT_INT8_MAX_INPUTS, false, false, true},
-    [OCT_INT8_MAX_POOL] = {"max_pool", 1, 1, false, true, false},
-    [OCT_INT8_AVERAGE_POOL] = {"average_pool", 1, 1, false, true, true},
-    [OCT_INT8_RESCALE] = {"rescale", 1, 1, false, false, true},
-    [OCT_INT8_FLATTEN] = {"flatten", 1, 1, false, false, false},
+    [OCT_INT8_LOOKUP] = {"lookup", 1, 1, .table = true},
+    [OCT_INT8_CONV] = {"conv", 1, 1, .weights = true, .geometry = true, .limits = true},
+    [OCT_INT8_DEPTHWISE] = {"depthwise", 1, 1, .weights = true, .geometry = true, .limits = true},
+    [OCT_INT8_LINEAR] = {"linear", 1, 1, .weights = true, .limits = true},
+    [OCT_INT8_ADD] = {"add", 2, 2, .limits = true},
+    [OCT_INT8_MUL] = {"mul", 2, 2, .limits = true},
+    [OCT_INT8_CONCAT] = {"concat", 1, OCT_INT8_MAX_INPUTS, .limits = true},
+    [OCT_INT8_MAX_POOL] = {"max_pool", 1, 1, .geometry = true, .same_grid = true},
+    [OCT_INT8_AVERAGE_POOL] = {"average_pool", 1, 1, .geometry = true, .limits = true},
+    [OCT_INT8_RESCALE] = {"rescale", 1, 1, .limits = true},
+    [OCT_INT8_FLATTEN] = {"flatten", 1, 1, .same_grid = true},
+    [OCT_INT8_SUB] = {"sub", 2, 2, .limits = true},
+    [OCT_INT8_RESHAPE] = {"reshape", 1, 1, .same_grid = true},
+    [OCT_INT8_PAD] = {"pad", 1, 1, .geometry = true, .option = true, .same_grid = true},
+    [OCT_INT8_RESIZE_NEAREST] = {"resize_nearest", 1, 1, .option = true, .same_grid = true},
+    [OCT_INT8_RESIZE_BILINEAR] = {"resize_bilinear", 1, 1, .option = true, .same_grid = true},
+    [OCT_INT8_SOFTMAX] = {"softmax", 1, 1, .table = true},
+    [OCT_INT8_ARGMAX] = {"argmax", 1, 1, .limits = false},
 };
 
 static const char *const kind_names[] = {
@@ -113,6 +120,16 @@ bool oct_int8_op_has_limits(oct_int8_op op)
     return op_is_valid(op) && op_table[op].limits;
 }
 
+bool oct_int8_op_has_option(oct_int8_op op)
+{
+    return op_is_valid(op) && op_table[op].option;
+}
+
+bool oct_int8_op_has_table(oct_int8_op op)
+{
+    return op_is_valid(op) && op_table[op].table;
+}
+
 size_t oct_int8_tensor_elements(const oct_int8_tensor *tensor)
 {
     return (size_t)tensor->height * (size_t)tensor->width * (size_t)tensor->channels;
@@ -168,6 +185,7 @@ double oct_int8_acc_scale(const oct_int8_spec *spec, const oct_int8_layer *layer
 {
     const oct_int8_tensor *in = &spec->tensors[layer->inputs[0]];
     int i = layer->weight_exponent_count == 1 ? 0 : o;
+    if (!op_table[layer->op].weights) return 1; /* argmax */
     if (oct_int8_spec_is_affine(spec)) return (double)in->scale * (double)layer->weight_scales[i];
     return ldexp(1, -(in->exponent + layer->weight_exponents[i]));
 }
@@ -278,6 +296,26 @@ static oct_status check_axis(const oct_int8_layer *l, const char *axis, int in, 
     return OCT_OK;
 }
 
+/* Any output shape is one that some padding or crop has. */
+static oct_status check_pad(const oct_int8_layer *l, oct_error *error)
+{
+    enum { SIDE = OCT_INT8_MAX_SIDE };
+    const struct {
+        const char *what;
+        int value, lo, hi;
+    } fields[] = {{"kernel (height)", l->kernel_h, 1, 1},       {"kernel (width)", l->kernel_w, 1, 1},
+                  {"stride (height)", l->stride_h, 1, SIDE},    {"stride (width)", l->stride_w, 1, SIDE},
+                  {"dilation (height)", l->dilation_h, 1, SIDE}, {"dilation (width)", l->dilation_w, 1, SIDE},
+                  {"padding (top)", l->pad_top, -SIDE, SIDE},   {"padding (left)", l->pad_left, -SIDE, SIDE},
+                  {"padding (bottom)", l->pad_bottom, 0, 0},    {"padding (right)", l->pad_right, 0, 0},
+                  {"groups", l->groups, 1, 1},
+                  {"first channel", l->option, -OCT_INT8_MAX_CHANNELS, OCT_INT8_MAX_CHANNELS}};
+    for (size_t i = 0; i < sizeof fields / sizeof fields[0]; i++)
+        if (!in_range(fields[i].value, fields[i].lo, fields[i].hi))
+            return layer_fail_range(error, l, fields[i].what, fields[i].value, fields[i].lo, fields[i].hi);
+    return OCT_OK;
+}
+
 static oct_status check_geometry(const oct_int8_spec *spec, const oct_int8_layer *l, oct_error *error)
 {
     const oct_int8_tensor *in = &spec->tensors[l->inputs[0]], *out = &spec->tensors[l->output];
@@ -288,6 +326,7 @@ static oct_status check_geometry(const oct_int8_spec *spec, const oct_int8_layer
             if (fields[i]) return layer_fail(error, l, "a geometry field (kernel, stride, … groups)", fields[i], 0);
         return OCT_OK;
     }
+    if (l->op == OCT_INT8_PAD) return check_pad(l, error);
     OCT_TRY(check_axis(l, "height", in->height, out->height, l->kernel_h, l->stride_h, l->dilation_h, l->pad_top,
                        l->pad_bottom, error));
     OCT_TRY(check_axis(l, "width", in->width, out->width, l->kernel_w, l->stride_w, l->dilation_w, l->pad_left,
@@ -334,6 +373,22 @@ static oct_status check_same_shape(const oct_int8_spec *spec, const oct_int8_lay
 static oct_status check_shape(const oct_int8_spec *spec, const oct_int8_layer *l, oct_error *error)
 {
     const oct_int8_tensor *in = &spec->tensors[l->inputs[0]], *out = &spec->tensors[l->output];
+    if (l->op == OCT_INT8_RESHAPE) {
+        if (oct_int8_tensor_elements(out) != oct_int8_tensor_elements(in))
+            return layer_fail(error, l, "number of output values", (long long)oct_int8_tensor_elements(out),
+                              (long long)oct_int8_tensor_elements(in));
+        return OCT_OK;
+    }
+    if (l->op == OCT_INT8_RESIZE_NEAREST || l->op == OCT_INT8_RESIZE_BILINEAR) {
+        if (out->channels != in->channels) return layer_fail(error, l, "output channels", out->channels, in->channels);
+        if (!in_range(l->option, 0, OCT_INT8_GRIDS - 1))
+            return layer_fail_range(error, l, "grid", l->option, 0, OCT_INT8_GRIDS - 1);
+        return OCT_OK;
+    }
+    if (l->op == OCT_INT8_ARGMAX) {
+        if (out->channels != 1) return layer_fail(error, l, "output channels", out->channels, 1);
+        return check_same_shape(spec, l, 0, false, error);
+    }
     if (l->op == OCT_INT8_LINEAR || l->op == OCT_INT8_FLATTEN) {
         if (out->height != 1) return layer_fail(error, l, "output height", out->height, 1);
         if (out->width != 1) return layer_fail(error, l, "output width", out->width, 1);
@@ -355,6 +410,19 @@ static oct_status check_shape(const oct_int8_spec *spec, const oct_int8_layer *l
     return OCT_OK;
 }
 
+/* Unsigned codes of 1/256. */
+static oct_status check_softmax_grid(const oct_int8_spec *spec, const oct_int8_layer *l, oct_error *error)
+{
+    const oct_int8_tensor *out = &spec->tensors[l->output];
+    int exponent = oct_int8_spec_is_affine(spec) ? 0 : 8;
+    if (out->exponent != exponent) return layer_fail(error, l, "output exponent", out->exponent, exponent);
+    if (out->is_signed) return layer_fail(error, l, "output signedness", out->is_signed, 0);
+    if (oct_int8_spec_is_affine(spec) && (out->scale != 0x1p-8f || out->zero_point))
+        return oct_fail(error, OCT_ERR_FORMAT, "layer '%s' (softmax): output scale %g and zero point %d, expected %g and 0",
+                        l->name, (double)out->scale, out->zero_point, 0x1p-8);
+    return OCT_OK;
+}
+
 static oct_status check_limits(const oct_int8_spec *spec, const oct_int8_layer *l, oct_error *error)
 {
     const oct_int8_tensor *out = &spec->tensors[l->output];
@@ -363,18 +431,21 @@ static oct_status check_limits(const oct_int8_spec *spec, const oct_int8_layer *
     if (!in_range(l->out_lo, lo, hi)) return layer_fail_range(error, l, "lower output limit", l->out_lo, lo, hi);
     if (!in_range(l->out_hi, l->out_lo, hi))
         return layer_fail_range(error, l, "upper output limit", l->out_hi, l->out_lo, hi);
-    int rows = l->op == OCT_INT8_LOOKUP ? l->table_rows : 0;
-    if (l->table_rows != rows || (l->op == OCT_INT8_LOOKUP && rows != 1 && rows != out->channels))
-        return layer_fail(error, l, "rows of the table", l->table_rows, l->op == OCT_INT8_LOOKUP ? out->channels : 0);
+    int rows = l->op == OCT_INT8_LOOKUP ? out->channels : l->op == OCT_INT8_SOFTMAX ? 3 : 0;
+    if (l->table_rows != rows && !(l->op == OCT_INT8_LOOKUP && l->table_rows == 1))
+        return layer_fail(error, l, "rows of the table", l->table_rows, rows);
+    if (!op_table[l->op].option && l->option) return layer_fail(error, l, "option", l->option, 0);
     int count = l->weight_exponent_count;
     if (!op_table[l->op].weights ? count != 0 : count != 1 && count != out->channels)
         return layer_fail(error, l, "number of weight exponents", count, op_table[l->op].weights ? out->channels : 0);
-    bool same_grid = l->op == OCT_INT8_MAX_POOL || l->op == OCT_INT8_FLATTEN;
+    bool same_grid = op_table[l->op].same_grid;
     const oct_int8_tensor *in = &spec->tensors[l->inputs[0]];
     if (same_grid && out->exponent != in->exponent)
         return layer_fail(error, l, "output exponent", out->exponent, in->exponent);
     if (same_grid && out->is_signed != in->is_signed)
         return layer_fail(error, l, "output signedness", out->is_signed, in->is_signed);
+    if (l->op == OCT_INT8_SOFTMAX) OCT_TRY(check_softmax_grid(spec, l, error));
+    if (l->op == OCT_INT8_ARGMAX && out->exponent) return layer_fail(error, l, "output exponent", out->exponent, 0);
     if (same_grid && oct_int8_spec_is_affine(spec) && (out->zero_point != in->zero_point || out->scale != in->scale))
         return oct_fail(error, OCT_ERR_FORMAT,
                         "layer '%s' (%s): output scale %g and zero point %d, expected those of the input, %g and %d", l->name,
@@ -408,7 +479,8 @@ static oct_status check_wiring(const oct_int8_spec *spec, int index, int *writer
     if (writer[t])
         return oct_fail(error, OCT_ERR_FORMAT, "layer '%s' (%s): output '%s' is already written", l->name,
                         traits->name, out->name);
-    if (out->kind == OCT_INT8_PIXELS || (out->kind == OCT_INT8_SCORES && !traits->weights))
+    bool makes_codes = l->op != OCT_INT8_ARGMAX, makes_scores = traits->weights || l->op == OCT_INT8_ARGMAX;
+    if (out->kind == OCT_INT8_PIXELS || (out->kind == OCT_INT8_SCORES ? !makes_scores : !makes_codes))
         return oct_fail(error, OCT_ERR_FORMAT, "layer '%s' (%s): cannot write %s into '%s'", l->name, traits->name,
                         kind_names[out->kind], out->name);
     writer[t] = index + 1;

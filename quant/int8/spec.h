@@ -11,22 +11,35 @@
  *                codes:  y = clamp(rshift_round(acc, kx + kw[o] - ky), lo, hi)
  *                scores: y = acc
  *   add          k = max(ka, kb);  y = clamp(rshift_round(a*2^(k-ka) + b*2^(k-kb), k - ky), lo, hi)
+ *   sub          add with -b for b
  *   mul          y = clamp(rshift_round(a*b, ka + kb - ky), lo, hi)
  *   concat       along channels; each input y = clamp(rshift_round(x, kx - ky), lo, hi)
  *   rescale      y = clamp(rshift_round(x, kx - ky), lo, hi)
  *   max_pool     maximum of the taps inside the image; exponent and signedness unchanged
  *   average_pool y = clamp(average_round(sum, n, ky - kx), lo, hi) over the n taps inside the image
  *   flatten      the same bytes as [1][1][height*width*channels]
+ *   reshape      the same bytes under any shape
+ *   pad          y[p][q][c] = x[(p*stride_h - pad_top)/dilation_h][(q*stride_w - pad_left)/dilation_w][c + option] where that
+ *                is whole and inside x, else the code of 0: padding (also between pixels), crops, steps. kernel 1, pad_bottom,
+ *                pad_right 0, groups 1; pad_top and pad_left may be negative
+ *   resize_nearest, resize_bilinear   output o lies at position (option 0) (o + 1/2)*in/out - 1/2, (1) o*in/out,
+ *                (2) o*(in - 1)/(out - 1), within 0..in - 1, on each axis. nearest: floor of it (1), else floor(it + 1/2);
+ *                bilinear: fraction rounded half up to 1024ths, y = (sum of four pixels times products of weights + 2^19) >> 20
+ *   softmax      over channels: E[d] = table[0][d] + 256*table[1][d] + 65536*table[2][d], d = largest code - code;
+ *                y = min(floor((256*E + floor(S/2))/S), 255), S = sum of E: unsigned codes of exponent 8
+ *   argmax       scores [height][width][1]: channel of the largest code, the lowest of equal ones
+ * flatten, reshape, pad, resizes and max_pool keep exponent and signedness, or scale and zero point.
  *
  * Profile "affine" (affine.h): codes x of scale s and zero point z mean (x - z)*s and are u8; weights s8 of scale sw[o];
  * `rounding` says how R(acc, M) = clamp(round(acc*M) + zy, lo, hi) rounds.
  *   conv, depthwise, linear
  *                acc = bias[o] + sum w*(x - zx), absent taps count x = zx;  y = R(acc, sx*sw[o]/sy); scores: y = acc
  *   add          float: clamp(rne((a - za)*(float)(sa/sy) + (b - zb)*(float)(sb/sy)) + zy); fixed point: affine.h
+ *   sub          the same with the second term negated
  *   mul          R((a - za)*(b - zb), sa*sb/sy)
  *   concat, rescale   each input R(x - zx, sx/sy)
  *   average_pool R(sum - n*zx, sx/(sy*n)) over the n taps inside the image
- *   lookup, max_pool, flatten   as above
+ *   all others   as above; the code of 0 is the zero point, softmax has the scale 2^-8 and the zero point 0
  */
 #ifndef OCT_INT8_SPEC_H
 #define OCT_INT8_SPEC_H
@@ -52,6 +65,13 @@ typedef enum oct_int8_op {
     OCT_INT8_AVERAGE_POOL, /* global pooling: the kernel is the whole image */
     OCT_INT8_RESCALE,
     OCT_INT8_FLATTEN,
+    OCT_INT8_SUB,
+    OCT_INT8_RESHAPE,
+    OCT_INT8_PAD, /* and crop */
+    OCT_INT8_RESIZE_NEAREST,
+    OCT_INT8_RESIZE_BILINEAR,
+    OCT_INT8_SOFTMAX,
+    OCT_INT8_ARGMAX,
     OCT_INT8_OP_COUNT
 } oct_int8_op;
 
@@ -76,7 +96,7 @@ typedef struct oct_int8_layer {
     oct_int8_op op;
     const char *name;                /* unique among layers, 1..255 bytes */
     int inputs[OCT_INT8_MAX_INPUTS]; /* tensor indices, each produced by an earlier layer or the model input */
-    int input_count;                 /* 1; 2 for add and mul; 1..8 for concat */
+    int input_count;                 /* 1; 2 for add, sub and mul; 1..8 for concat */
     int output;                      /* tensor index, written by no other layer */
 
     /* Geometry of conv, depthwise and pooling (0 for the others; pooling: dilation and groups 1):
@@ -84,6 +104,7 @@ typedef struct oct_int8_layer {
      * is at most dilation*(kernel-1), so that every window holds a pixel of the image. */
     int kernel_h, kernel_w, stride_h, stride_w, dilation_h, dilation_w;
     int pad_top, pad_left, pad_bottom, pad_right;
+    int option; /* pad: input channel of output channel 0; resizes: grid of the positions; 0 for the others */
     int groups; /* conv: divides both channel counts; depthwise: the channel count (multiplier 1); pooling: 1 */
 
     /* conv [out][kernel_h][kernel_w][in/groups], depthwise [kernel_h][kernel_w][channels], linear [out][in], where in =
@@ -95,10 +116,10 @@ typedef struct oct_int8_layer {
     int weight_exponent_count;       /* of exponents or scales: 1 or one per output channel */
 
     int out_lo, out_hi; /* clamp of the output codes, within the output's signedness, lo <= hi; 0, 0 where nothing is
-                         * clamped: scores, lookup, max_pool, flatten */
+                         * clamped: scores, lookup, max_pool, flatten and all below it in oct_int8_op but sub */
 
-    const uint8_t *table; /* lookup: [table_rows][256] output codes, indexed by the input byte (s8 codes as u8) */
-    int table_rows;       /* 1 (shared) or one per channel */
+    const uint8_t *table; /* lookup: [table_rows][256] output codes, indexed by the input byte (s8 codes as u8); softmax */
+    int table_rows;       /* lookup: 1 (shared) or one per channel; softmax: 3 */
 } oct_int8_layer;
 
 typedef struct oct_int8_spec {
@@ -122,7 +143,8 @@ typedef struct oct_int8_spec {
     const char *tool;       /* name and version of the writer, at most 255 bytes, never NULL */
 } oct_int8_spec;
 
-/* "lookup", "conv", "depthwise", "linear", "add", "mul", "concat", "max_pool", "average_pool", "rescale", "flatten".
+/* "lookup", "conv", "depthwise", "linear", "add", "mul", "concat", "max_pool", "average_pool", "rescale", "flatten", "sub",
+ * "reshape", "pad", "resize_nearest", "resize_bilinear", "softmax", "argmax".
  * from_name returns OCT_INT8_OP_COUNT for an unknown name. */
 const char *oct_int8_op_name(oct_int8_op op);
 oct_int8_op oct_int8_op_from_name(const char *name);
@@ -140,6 +162,9 @@ bool oct_int8_spec_is_affine(const oct_int8_spec *spec);
 bool oct_int8_op_has_weights(oct_int8_op op);
 bool oct_int8_op_has_geometry(oct_int8_op op);
 bool oct_int8_op_has_limits(oct_int8_op op); /* scores excepted */
+bool oct_int8_op_has_option(oct_int8_op op);
+bool oct_int8_op_has_table(oct_int8_op op);
+enum { OCT_INT8_GRIDS = 3 };
 
 /* Values of a tensor, weights and MACs of a layer. The spec must have passed oct_int8_spec_check_shapes. */
 size_t oct_int8_tensor_elements(const oct_int8_tensor *tensor);
@@ -150,7 +175,7 @@ uint64_t oct_int8_layer_macs(const oct_int8_spec *spec, const oct_int8_layer *la
 /* Exponent of scores (or weights) of channel c. */
 int oct_int8_tensor_exponent(const oct_int8_tensor *tensor, int c);
 int oct_int8_weight_exponent(const oct_int8_layer *layer, int o);
-/* Real value of one code of the tensor, of one unit of output o's accumulator; both profiles. */
+/* Real value of one code of the tensor, of one unit of output o's accumulator (1 without weights); both profiles. */
 double oct_int8_code_scale(const oct_int8_spec *spec, const oct_int8_tensor *tensor);
 double oct_int8_acc_scale(const oct_int8_spec *spec, const oct_int8_layer *layer, int o);
 

@@ -82,13 +82,13 @@ static oct_status check_add(const oct_int8_layer *l, int ka, int kb, int ko, oct
 {
     int apart = abs(ka - kb), k = ka > kb ? ka : kb;
     if (apart > OCT_INT8_MAX_ADD_SHIFT)
-        return oct_fail(error, OCT_ERR_FORMAT, "layer '%s' (add): exponents %d and %d are more than %d apart",
-                        l->name, ka, kb, OCT_INT8_MAX_ADD_SHIFT);
+        return oct_fail(error, OCT_ERR_FORMAT, "layer '%s' (%s): exponents %d and %d are more than %d apart",
+                        l->name, oct_int8_op_name(l->op), ka, kb, OCT_INT8_MAX_ADD_SHIFT);
     if (apart > 22 && k < ko)
         return oct_fail(error, OCT_ERR_FORMAT,
-                        "layer '%s' (add): exponents %d and %d are far apart, expected an output exponent of at most "
+                        "layer '%s' (%s): exponents %d and %d are far apart, expected an output exponent of at most "
                         "%d, found %d",
-                        l->name, ka, kb, k, ko);
+                        l->name, oct_int8_op_name(l->op), ka, kb, k, ko);
     return check_shift(l, 0, k - ko, error);
 }
 
@@ -98,6 +98,7 @@ static oct_status check_exponents(const oct_int8_spec *spec, const oct_int8_laye
     int ka = spec->tensors[l->inputs[0]].exponent, ko = spec->tensors[l->output].exponent;
     switch (l->op) {
     case OCT_INT8_ADD:
+    case OCT_INT8_SUB:
         return check_add(l, ka, spec->tensors[l->inputs[1]].exponent, ko, error);
     case OCT_INT8_MUL:
         return check_shift(l, 0, ka + spec->tensors[l->inputs[1]].exponent - ko, error);
@@ -124,9 +125,12 @@ static oct_status check_layer_arrays(const oct_int8_spec *spec, const oct_int8_l
         return oct_fail(error, OCT_ERR_FORMAT, "layer '%s' (%s): has weights, expected none", l->name,
                         oct_int8_op_name(l->op));
     }
-    if (!l->table != (l->op != OCT_INT8_LOOKUP))
+    if (!l->table == oct_int8_op_has_table(l->op))
         return oct_fail(error, OCT_ERR_FORMAT, "layer '%s' (%s): the table %s", l->name, oct_int8_op_name(l->op),
                         l->table ? "has no use here" : "is missing");
+    /* Sums of 2^20 numbers stay far below 2^63, and the largest code's own makes them positive. */
+    if (l->op == OCT_INT8_SOFTMAX && !(l->table[0] | l->table[256] | l->table[512]))
+        return oct_fail(error, OCT_ERR_FORMAT, "layer '%s' (softmax): the table begins with 0", l->name);
     return check_exponents(spec, l, error);
 }
 

@@ -35,6 +35,7 @@ size_t oct_int8_affine_bytes(const oct_int8_step *s)
         count = multiplier_count(s);
         return oct_size_align(count * sizeof(float)) + oct_size_align(outputs * sizeof(oct_affine_factor));
     case OCT_INT8_ADD:
+    case OCT_INT8_SUB:
         return 2 * 256 * sizeof(int32_t);
     case OCT_INT8_CONCAT:
     case OCT_INT8_RESCALE:
@@ -60,17 +61,19 @@ static void prepare_weights(oct_int8_step *s, const float *scales, int scale_cou
     s->affine.factor = factor;
 }
 
-/* In fixed point every code of an operand has its term. */
+/* In fixed point every code of an operand has its term. A subtraction is an addition of the negated second term. */
 static void prepare_add(oct_int8_step *s, void *memory)
 {
     oct_int8_step_affine *a = &s->affine;
+    const int sign = s->layer.op == OCT_INT8_SUB ? -1 : 1;
     a->add = oct_affine_add_of((double)s->in[0]->scale, s->in[0]->zero_point, (double)s->in[1]->scale,
                                s->in[1]->zero_point, (double)s->out->scale, a->rounding);
+    a->add.b.m *= (float)sign;
     if (a->rounding == OCT_INT8_ROUND_FLOAT) return;
     int32_t *terms = memory;
     for (int code = 0; code < 256; code++) {
         terms[code] = oct_affine_add_term(code - a->add.a_zero, a->add.a, a->rounding);
-        terms[256 + code] = oct_affine_add_term(code - a->add.b_zero, a->add.b, a->rounding);
+        terms[256 + code] = sign * oct_affine_add_term(code - a->add.b_zero, a->add.b, a->rounding);
     }
     a->terms = terms;
 }
@@ -99,6 +102,7 @@ void oct_int8_affine_prepare(oct_int8_step *s, oct_int8_rounding rounding, const
         if (s->out->kind == OCT_INT8_CODES) prepare_weights(s, scales, count, memory);
         break;
     case OCT_INT8_ADD:
+    case OCT_INT8_SUB:
         prepare_add(s, memory);
         break;
     case OCT_INT8_MUL:
@@ -183,7 +187,7 @@ void oct_int8_affine_rows(const oct_int8_step *s, const oct_i8_kernels *k, uint8
                           size_t first, size_t pixels)
 {
     size_t channels = (size_t)s->out->channels, at = first * channels, n = pixels * channels;
-    if (s->layer.op == OCT_INT8_ADD)
+    if (s->layer.op == OCT_INT8_ADD || s->layer.op == OCT_INT8_SUB)
         add_codes(s, k, out + at, in[0] + at, in[1] + at, n);
     else if (s->layer.op == OCT_INT8_MUL)
         mul_codes(s, k, out + at, in[0] + at, in[1] + at, n);

@@ -3,6 +3,7 @@
  */
 #include "tests/checkkern/check_i8.h"
 
+#include <stdbool.h>
 #include <string.h>
 
 #include "quant/int8/kernels/i8_kernels.h"
@@ -36,7 +37,7 @@ static int make_shift(checkkern *k)
     return checkkern_random(k, 0, 1) ? checkkern_random(k, 0, 12) : checkkern_random(k, -31, 62);
 }
 
-static void check_add(checkkern *k, uint32_t mask)
+static void check_sums(checkkern *k, uint32_t mask, bool subtract)
 {
     oct_i8_kernels c, t;
     oct_i8_kernels_init(&c, 0);
@@ -52,12 +53,22 @@ static void check_add(checkkern *k, uint32_t mask)
                        sb, shift, lo, hi);
         const uint8_t *a = make_codes(k, n, i), *b = make_codes(k, n, i / 3);
         uint8_t *want = cg_alloc(k, n, 0), *got = cg_alloc(k, n, cg_where(i / 4 % CG_PLACES, 1));
-        c.add(want, a, b, n, a_signed, b_signed, sa, sb, shift, lo, hi);
+        (subtract ? c.sub : c.add)(want, a, b, n, a_signed, b_signed, sa, sb, shift, lo, hi);
         checkkern_call_begin(k);
-        t.add(got, a, b, n, a_signed, b_signed, sa, sb, shift, lo, hi);
+        (subtract ? t.sub : t.add)(got, a, b, n, a_signed, b_signed, sa, sb, shift, lo, hi);
         checkkern_call_end(k);
         checkkern_same_bytes(k, "codes", got, want, n);
     }
+}
+
+static void check_add(checkkern *k, uint32_t mask)
+{
+    check_sums(k, mask, false);
+}
+
+static void check_sub(checkkern *k, uint32_t mask)
+{
+    check_sums(k, mask, true);
 }
 
 static void check_mul(checkkern *k, uint32_t mask)
@@ -126,6 +137,27 @@ static void check_lookup(checkkern *k, uint32_t mask)
     }
 }
 
+static void check_blend(checkkern *k, uint32_t mask)
+{
+    oct_i8_kernels c, t;
+    oct_i8_kernels_init(&c, 0);
+    oct_i8_kernels_init(&t, mask);
+    for (int i = 0; i < checkkern_count(k, 300, 3000); i++) {
+        const int channels = i < 140 ? i + 1 : checkkern_random(k, 1, 500), is_signed = i % 2;
+        const int down = checkkern_random(k, 0, 1024), right = i % 3 ? checkkern_random(k, 0, 1024) : 0;
+        const int32_t w[4] = {(1024 - down) * (1024 - right), (1024 - down) * right, down * (1024 - right), down * right};
+        checkkern_case(k, "channels %d signed %d fractions %d %d", channels, is_signed, down, right);
+        const uint8_t *x[4];
+        for (int corner = 0; corner < 4; corner++) x[corner] = make_codes(k, (size_t)channels, i + 3 * corner);
+        uint8_t *want = cg_alloc(k, (size_t)channels, 0), *got = cg_alloc(k, (size_t)channels, cg_where(i / 4 % CG_PLACES, 1));
+        c.blend(want, x, w, channels, is_signed);
+        checkkern_call_begin(k);
+        t.blend(got, x, w, channels, is_signed);
+        checkkern_call_end(k);
+        checkkern_same_bytes(k, "codes", got, want, (size_t)channels);
+    }
+}
+
 /* ---- bench ---- */
 
 enum { BENCH_COUNT = 16384 };
@@ -139,6 +171,20 @@ static void call_add(void *arg)
 {
     bench_codes *b = arg;
     b->table.add(b->codes, b->a, b->b, BENCH_COUNT, 0, 0, 1, 0, 2, 0, 255);
+}
+
+static void call_sub(void *arg)
+{
+    bench_codes *b = arg;
+    b->table.sub(b->codes, b->a, b->b, BENCH_COUNT, 0, 0, 1, 0, 2, 0, 255);
+}
+
+static void call_blend(void *arg)
+{
+    bench_codes *b = arg;
+    const uint8_t *x[4] = {b->a, b->a, b->b, b->b};
+    const int32_t w[4] = {1 << 18, 1 << 18, 1 << 18, 1 << 18};
+    b->table.blend(b->codes, x, w, BENCH_COUNT, 0);
 }
 
 static void call_rescale(void *arg)
@@ -169,6 +215,16 @@ static void bench_add(checkkern *k, uint32_t mask)
     bench(k, mask, call_add);
 }
 
+static void bench_sub(checkkern *k, uint32_t mask)
+{
+    bench(k, mask, call_sub);
+}
+
+static void bench_blend(checkkern *k, uint32_t mask)
+{
+    bench(k, mask, call_blend);
+}
+
 static void bench_rescale(checkkern *k, uint32_t mask)
 {
     bench(k, mask, call_rescale);
@@ -182,6 +238,8 @@ static void bench_lookup(checkkern *k, uint32_t mask)
 void check_i8_codes(checkkern *k)
 {
     checkkern_entry(k, "i8.add", check_i8_levels, check_add, bench_add);
+    checkkern_entry(k, "i8.sub", check_i8_levels, check_sub, bench_sub);
+    checkkern_entry(k, "i8.blend", check_i8_levels, check_blend, bench_blend);
     checkkern_entry(k, "i8.mul", check_i8_levels, check_mul, NULL);
     checkkern_entry(k, "i8.rescale", check_i8_levels, check_rescale, bench_rescale);
     checkkern_entry(k, "i8.lookup", check_i8_levels, check_lookup, bench_lookup);

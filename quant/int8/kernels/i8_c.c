@@ -265,6 +265,25 @@ void oct_i8_add_c(uint8_t *codes, const uint8_t *a, const uint8_t *b, size_t n, 
     }
 }
 
+void oct_i8_sub_c(uint8_t *codes, const uint8_t *a, const uint8_t *b, size_t n, int a_signed, int b_signed,
+                  int sa, int sb, int shift, int lo, int hi)
+{
+    for (size_t i = 0; i < n; i++) {
+        const int64_t difference = (int64_t)code_value(a[i], a_signed) * ((int64_t)1 << sa) -
+                                   (int64_t)code_value(b[i], b_signed) * ((int64_t)1 << sb);
+        codes[i] = code_clamp(oct_rshift_round_i64(difference, shift), lo, hi);
+    }
+}
+
+static void blend_c(uint8_t *codes, const uint8_t *const x[4], const int32_t w[4], int channels, int is_signed)
+{
+    for (int c = 0; c < channels; c++) {
+        int32_t sum = 1 << 19;
+        for (int k = 0; k < 4; k++) sum += code_value(x[k][c], is_signed) * w[k];
+        codes[c] = (uint8_t)(sum >> 20);
+    }
+}
+
 static void mul_c(uint8_t *codes, const uint8_t *a, const uint8_t *b, size_t n, int a_signed, int b_signed,
                   int shift, int lo, int hi)
 {
@@ -358,7 +377,9 @@ void oct_i8_fill_c(oct_i8_kernels *table)
     table->min_max = min_max_c;
     table->histogram = histogram_c;
     table->add = oct_i8_add_c;
+    table->sub = oct_i8_sub_c;
     table->mul = mul_c;
+    table->blend = blend_c;
     table->add_affine = add_affine_c;
     table->mul_affine = mul_affine_c;
     table->rescale = rescale_c;

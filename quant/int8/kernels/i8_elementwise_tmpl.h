@@ -638,6 +638,39 @@ static TARGET void NAME(pool_sum)(int32_t *sum, const uint8_t *x, int rows, int 
     }
 }
 
+/* ---- plain loops that compilers turn into vector code of the level ---- */
+
+/* The code as a number: flips the sign bit of signed codes and takes its weight off again. */
+INLINE int32_t number_of(uint8_t code, int32_t sign)
+{
+    return (int32_t)(code ^ sign) - sign;
+}
+
+static TARGET void NAME(sub)(uint8_t *codes, const uint8_t *a, const uint8_t *b, size_t n, int a_signed, int b_signed,
+                             int sa, int sb, int shift, int lo, int hi)
+{
+    if (sa > 22 || sb > 22 || shift < 1 || shift > 30) {
+        oct_i8_sub_c(codes, a, b, n, a_signed, b_signed, sa, sb, shift, lo, hi);
+        return;
+    }
+    const int32_t fa = 1 << sa, fb = 1 << sb, half = 1 << (shift - 1);
+    const int32_t sign_a = a_signed ? 128 : 0, sign_b = b_signed ? 128 : 0;
+    for (size_t i = 0; i < n; i++) {
+        int32_t q = (number_of(a[i], sign_a) * fa - number_of(b[i], sign_b) * fb + half) >> shift;
+        q = q < lo ? lo : q;
+        codes[i] = (uint8_t)(q > hi ? hi : q);
+    }
+}
+
+static TARGET void NAME(blend)(uint8_t *codes, const uint8_t *const x[4], const int32_t w[4], int channels, int is_signed)
+{
+    const uint8_t *x0 = x[0], *x1 = x[1], *x2 = x[2], *x3 = x[3];
+    const int32_t w0 = w[0], w1 = w[1], w2 = w[2], w3 = w[3], sign = is_signed ? 128 : 0;
+    const int32_t start = (1 << 19) - sign * (1 << 20); /* the weights add up to 2^20 */
+    for (int c = 0; c < channels; c++)
+        codes[c] = (uint8_t)(((x0[c] ^ sign) * w0 + (x1[c] ^ sign) * w1 + (x2[c] ^ sign) * w2 + (x3[c] ^ sign) * w3 + start) >> 20);
+}
+
 #include "quant/int8/kernels/i8_affine_tmpl.h"
 
 void NAME(oct_i8_fill_elementwise)(oct_i8_kernels *table)
@@ -657,7 +690,9 @@ void NAME(oct_i8_fill_elementwise)(oct_i8_kernels *table)
     table->min_max = NAME(min_max);
     table->histogram = NAME(histogram);
     table->add = NAME(add);
+    table->sub = NAME(sub);
     table->mul = NAME(mul);
+    table->blend = NAME(blend);
     table->rescale = NAME(rescale);
     table->pool_max = NAME(pool_max);
     table->pool_sum = NAME(pool_sum);

@@ -110,5 +110,7 @@ typedef struct add_plan {
 /* The reference add, for exponents that need int64. */
 void oct_i8_add_c(uint8_t *codes, const uint8_t *a, const uint8_t *b, size_t n, int a_signed, int b_signed,
                   int sa, int sb, int shift, int lo, int hi);
+void oct_i8_sub_c(uint8_t *codes, const uint8_t *a, const uint8_t *b, size_t n, int a_signed, int b_signed,
+                  int sa, int sb, int shift, int lo, int hi);
 
 #endif

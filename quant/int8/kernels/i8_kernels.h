@@ -210,8 +210,11 @@ typedef struct oct_i8_kernels {
 
     /* Elementwise on codes. add: codes = clamp(rshift_round(a*2^sa + b*2^sb, shift), lo, hi) with sa, sb in 0..52, one of
      * them 0, int64 inside (and slow) when max(sa, sb) > 22, which needs shift >= 1; shift in [-31, 62].
-     * mul: clamp(rshift_round(a*b, shift)). codes may be a or b. */
+     * mul: clamp(rshift_round(a*b, shift)). codes may be a or b, also in sub. */
     void (*add)(uint8_t *codes, const uint8_t *a, const uint8_t *b, size_t n, int a_signed, int b_signed, int sa, int sb,
+                int shift, int lo, int hi);
+    /* add with -b*2^sb for b*2^sb. */
+    void (*sub)(uint8_t *codes, const uint8_t *a, const uint8_t *b, size_t n, int a_signed, int b_signed, int sa, int sb,
                 int shift, int lo, int hi);
     void (*mul)(uint8_t *codes, const uint8_t *a, const uint8_t *b, size_t n, int a_signed, int b_signed, int shift,
                 int lo, int hi);
@@ -224,6 +227,8 @@ typedef struct oct_i8_kernels {
                     ptrdiff_t in_pixel, int is_signed, int shift, int lo, int hi);
     /* codes[e] = table[e % channels][x[e]]: input table, one row of 256 codes per channel; n = pixels*channels. */
     void (*lookup)(uint8_t *codes, const uint8_t *x, const uint8_t *table, size_t pixels, int channels);
+    /* codes[c] = (sum of x[k][c]*w[k] + 2^19) >> 20, k < 4, w >= 0 with the sum 2^20: bilinear resizing. codes may be x[k]. */
+    void (*blend)(uint8_t *codes, const uint8_t *const x[4], const int32_t w[4], int channels, int is_signed);
     /* Pooling over a window of one image: window of rows x cols pixels at x, x_row/x_pixel strides in elements.
      * max: codes[c] = max over the window. sum: sum[c] = sum of codes over the window. */
     void (*pool_max)(uint8_t *codes, const uint8_t *x, int rows, int cols, ptrdiff_t x_row, ptrdiff_t x_pixel,
