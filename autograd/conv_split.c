@@ -431,15 +431,16 @@ static void make_planes(const oct_split_kernels *k, const oct_conv_geometry *g, 
     }
 }
 
-/* Blocks of `rows` channels from channel c0 on, every 16, of all taps; returns how many. */
+/* Blocks of `rows` channels from channel c0 on, every 16, of all taps; returns how many. The taps of a block read the same
+ * planes, which stay in the first-level cache. */
 static int list_blocks(const oct_conv_geometry *g, const dw_layout *l, int c0, int rows)
 {
     int count = 0;
-    for (int r = 0; r < g->kernel_h; r++) {
-        for (int s = 0; s < g->kernel_w; s++) {
-            ptrdiff_t phase = (tap_phase(&l->h, r) * l->w.phases + tap_phase(&l->w, s)) * l->phase;
-            ptrdiff_t at = (ptrdiff_t)l->lead + (ptrdiff_t)tap_shift(&l->h, r) * l->pitch_w + tap_shift(&l->w, s);
-            for (int c = c0; c + rows <= g->in_c; c += TILE, count++) {
+    for (int c = c0; c + rows <= g->in_c; c += TILE) {
+        for (int r = 0; r < g->kernel_h; r++) {
+            for (int s = 0; s < g->kernel_w; s++, count++) {
+                ptrdiff_t phase = (tap_phase(&l->h, r) * l->w.phases + tap_phase(&l->w, s)) * l->phase;
+                ptrdiff_t at = (ptrdiff_t)l->lead + (ptrdiff_t)tap_shift(&l->h, r) * l->pitch_w + tap_shift(&l->w, s);
                 l->x_at[count] = phase + c * l->plane + at;
                 l->dw_at[count] = ((ptrdiff_t)(r * g->kernel_w + s) * g->in_c + c) * l->outputs;
             }

@@ -205,23 +205,68 @@ INLINE void rows_tiles(float *y, const uint16_t *x, const uint16_t *w, const oct
     if (tiles > 3) _tile_stored(3, y + 3 * y_tile, y_row);
 }
 
-static TARGET void rows_amx(float *y, const uint16_t *x, const uint16_t *w, const oct_split_rows_task *p)
+/* Two tiles of positions x two groups of outputs, which share what they load. */
+static TARGET void rows_square(float *y, const uint16_t *x, const uint16_t *w, const oct_split_rows_task *p, ptrdiff_t group)
 {
-    const ptrdiff_t group = (ptrdiff_t)p->runs * p->steps * TILE_ELEMENTS;
-    configure(TILE);
-    for (int n = 0; n < p->groups; n++, w += group, y += TILE) {
-        for (int q = 0; q < p->positions; q += 4 * TILE) {
-            const int tiles = (p->positions - q) / TILE;
-            float *to = y + q * p->y_pixel;
-            const uint16_t *from = x + q * p->x_pixel;
-            switch (tiles) {
-            case 1: rows_tiles(to, from, w, p, 1); break;
-            case 2: rows_tiles(to, from, w, p, 2); break;
-            case 3: rows_tiles(to, from, w, p, 3); break;
-            default: rows_tiles(to, from, w, p, 4); break;
+    const ptrdiff_t x_tile = TILE * p->x_pixel, y_tile = TILE * p->y_pixel, x_row = p->x_pixel * 2, y_row = p->y_pixel * 4;
+    if (p->accumulate) {
+        _tile_loadd(0, y, y_row);
+        _tile_loadd(1, y + TILE, y_row);
+        _tile_loadd(2, y + y_tile, y_row);
+        _tile_loadd(3, y + y_tile + TILE, y_row);
+    } else {
+        _tile_zero(0);
+        _tile_zero(1);
+        _tile_zero(2);
+        _tile_zero(3);
+    }
+    for (int r = 0; r < p->runs; r++) {
+        for (int s = 0; s < p->steps; s++, w += TILE_ELEMENTS) {
+            const uint16_t *at = x + r * p->x_run + s * STEP;
+            _tile_loadd(6, w, 64);
+            _tile_loadd(7, w + group, 64);
+            for (int k = 0; k < p->parts; k++, at += p->x_part) {
+                _tile_loadd(4, at, x_row);
+                _tile_dpbf16ps(0, 4, 6);
+                _tile_dpbf16ps(1, 4, 7);
+                _tile_loadd(5, at + x_tile, x_row);
+                _tile_dpbf16ps(2, 5, 6);
+                _tile_dpbf16ps(3, 5, 7);
             }
         }
     }
+    _tile_stored(0, y, y_row);
+    _tile_stored(1, y + TILE, y_row);
+    _tile_stored(2, y + y_tile, y_row);
+    _tile_stored(3, y + y_tile + TILE, y_row);
+}
+
+/* `count` tiles of positions, one group. */
+static TARGET void rows_line(float *y, const uint16_t *x, const uint16_t *w, const oct_split_rows_task *p, int count)
+{
+    for (; count > 0; count -= 4, x += 4 * TILE * p->x_pixel, y += 4 * TILE * p->y_pixel) {
+        switch (count) {
+        case 1: rows_tiles(y, x, w, p, 1); break;
+        case 2: rows_tiles(y, x, w, p, 2); break;
+        case 3: rows_tiles(y, x, w, p, 3); break;
+        default: rows_tiles(y, x, w, p, 4); break;
+        }
+    }
+}
+
+static TARGET void rows_amx(float *y, const uint16_t *x, const uint16_t *w, const oct_split_rows_task *p)
+{
+    const ptrdiff_t group = (ptrdiff_t)p->runs * p->steps * TILE_ELEMENTS;
+    const int tiles = p->positions / TILE, even = tiles / 2 * 2;
+    int n = 0;
+    configure(TILE);
+    for (; n + 2 <= p->groups; n += 2, w += 2 * group, y += 2 * TILE) {
+        for (int t = 0; t < even; t += 2)
+            rows_square(y + t * TILE * p->y_pixel, x + t * TILE * p->x_pixel, w, p, group);
+        rows_line(y + even * TILE * p->y_pixel, x + even * TILE * p->x_pixel, w, p, tiles - even);
+        rows_line(y + even * TILE * p->y_pixel + TILE, x + even * TILE * p->x_pixel, w + group, p, tiles - even);
+    }
+    if (n < p->groups) rows_line(y, x, w, p, tiles);
     _tile_release();
     FENCE();
 }
