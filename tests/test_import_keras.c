@@ -20,7 +20,7 @@ static oct_ctx *ctx;
 
 /* --- real files --- */
 
-static oct_graph *load(oct_model *model, const char *path, const oct_keras_options *options)
+static oct_graph *load(oct_model *model, const char *path, const oct_network_options *options)
 {
     oct_graph *g = NULL;
     ctx = test_ctx();
@@ -94,7 +94,7 @@ static void build_visual_wake_words_of_mlperf_tiny_gives_the_outputs_of_keras(vo
     const char *path = test_shared_path("models/mlperf-tiny/vww_96.h5");
     if (!path) SKIP("no shared/models");
     oct_model model;
-    oct_keras_options options = {.preprocess = {.scale = {1 / 255.f, 1 / 255.f, 1 / 255.f}}};
+    oct_network_options options = {.preprocess = {.scale = {1 / 255.f, 1 / 255.f, 1 / 255.f}}};
     oct_graph *g = load(&model, path, &options);
     expect_reference(g, &model, reference, "vww_96", 1e-4);
     oct_model_size size = oct_model_measure(g);
@@ -210,7 +210,7 @@ static oct_tensors *small_tensors(void)
     MODEL("d", INPUT "," CONV("\"use_bias\":true") "," LAYER(kind, "x", FROM("c"), config) "," POOL("x") "," DENSE)
 #define SEQUENCE(layers) "{\"class_name\":\"Sequential\",\"config\":{\"name\":\"s\",\"layers\":[" layers "]}}"
 
-static oct_status build_text(const char *config, const oct_keras_options *options, char *shape)
+static oct_status build_text(const char *config, const oct_network_options *options, char *shape)
 {
     oct_graph *g = NULL;
     oct_model model;
@@ -319,7 +319,7 @@ static void build_from_text_open_image_size_is_the_callers(void)
     const char *config = MODEL("d", OPEN "," CONV("\"use_bias\":true") "," POOL("c") "," DENSE);
     char shape[OCT_SHAPE_TEXT] = "";
     expect_refused(config, OCT_ERR_UNSUPPORTED, "leaves the image's size open");
-    CU_ASSERT(build_text(config, &(oct_keras_options){.height = 20, .width = 12}, shape) == OCT_OK);
+    CU_ASSERT(build_text(config, &(oct_network_options){.height = 20, .width = 12}, shape) == OCT_OK);
     CU_ASSERT_STRING_EQUAL(shape, "[N,20,12,2]");
     oct_ctx_destroy(ctx);
 }

@@ -14,7 +14,7 @@
 static const char reference[] = "tests/golden/onnx/reference.txt";
 static oct_ctx *ctx;
 
-static oct_graph *load(oct_model *model, const char *path, const oct_onnx_options *options)
+static oct_graph *load(oct_model *model, const char *path, const oct_network_options *options)
 {
     oct_graph *g = NULL;
     ctx = test_ctx();

@@ -147,21 +147,16 @@ bool oct_checkpoint_is_foreign(const char *path)
     return oct_onnx_probe(path) || oct_keras_probe(path) != OCT_KERAS_NONE;
 }
 
-static oct_status import_all(oct_checkpoint *c, const char *path, const oct_keras_options *options, oct_ctx *ctx)
+static oct_status import_all(oct_checkpoint *c, const char *path, const oct_network_options *options, oct_ctx *ctx)
 {
     bool onnx = oct_onnx_probe(path);
     c->info.model = onnx ? "onnx" : "keras";
     OCT_TRY(oct_graph_create(&c->graph, ctx, 0));
     OCT_TRY(oct_graph_add_fuser(c->graph, &oct_quant_fuser));
-    if (onnx) {
-        oct_onnx_options same = {0};
-        if (options) same = (oct_onnx_options){options->preprocess, options->height, options->width, options->label_smoothing};
-        return oct_onnx_build(&c->model, c->graph, path, &same);
-    }
-    return oct_keras_build(&c->model, c->graph, path, options);
+    return (onnx ? oct_onnx_build : oct_keras_build)(&c->model, c->graph, path, options);
 }
 
-oct_status oct_checkpoint_import(oct_checkpoint *out, const char *path, const oct_keras_options *options, oct_ctx *ctx)
+oct_status oct_checkpoint_import(oct_checkpoint *out, const char *path, const oct_network_options *options, oct_ctx *ctx)
 {
     *out = (oct_checkpoint){0};
     oct_status status = import_all(out, path, options, ctx);

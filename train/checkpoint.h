@@ -64,7 +64,7 @@ OCT_MUST_USE oct_status oct_checkpoint_read(oct_checkpoint *out, const char *pat
 bool oct_checkpoint_is_foreign(const char *path);
 /* The same for a network made elsewhere, Keras HDF5 or ONNX (layers/import/keras.h, onnx.h): there is no state, no training
  * progress, no class names. `options` as there; OCT_ERR_FORMAT also for files of another kind. */
-OCT_MUST_USE oct_status oct_checkpoint_import(oct_checkpoint *out, const char *path, const oct_keras_options *options,
+OCT_MUST_USE oct_status oct_checkpoint_import(oct_checkpoint *out, const char *path, const oct_network_options *options,
                                               oct_ctx *ctx);
 oct_graph *oct_checkpoint_take_graph(oct_checkpoint *checkpoint);
 /* Copies the optimizer state into a flat array laid out like graph->params. OCT_ERR_SHAPE when it does not

@@ -20,31 +20,15 @@ oct_status oct_keras_read_tensors(oct_tensors **out, const char *path, oct_error
     return status;
 }
 
-static oct_status with_file(const oct_keras_builder *b, oct_status status)
-{
-    char reason[OCT_ERROR_BYTES];
-    if (status == OCT_OK || !strncmp(b->error->message, b->file, strlen(b->file))) return status;
-    snprintf(reason, sizeof reason, "%s", b->error->message);
-    oct_error_clear(b->error);
-    return oct_fail(b->error, status, "%.220s: %.700s", b->file, reason);
-}
-
 static oct_status finish(oct_keras_builder *b, oct_model *model, oct_keras_value *y)
 {
     char text[OCT_KERAS_SHAPE];
     y->softmax = false; /* logits */
     bool padded = y->pad[0] || y->pad[1] || y->pad[2] || y->pad[3];
-    const oct_node *n = oct_graph_node(b->graph, y->v);
     if (y->raw || padded || oct_keras_elements(y) != y->dim[y->rank - 1])
         return oct_fail(b->error, OCT_ERR_UNSUPPORTED, "%.220s: the network gives %s: expected one score for each class",
                         b->file, oct_keras_shape(text, y));
-    if (n && n->shape.rank == 4) {
-        char name[256];
-        snprintf(name, sizeof name, "%.200s/flatten", n->name);
-        y->v = oct_flatten(b->graph, name, y->v);
-    }
-    float smoothing = b->options->label_smoothing;
-    return with_file(b, oct_network_finish(model, b->graph, b->image, y->v, smoothing));
+    return oct_network_finish(model, b->graph, b->image, y->v, b->options->label_smoothing);
 }
 
 static void report_unused(const oct_keras_builder *b)
@@ -72,23 +56,20 @@ static oct_status build(oct_keras_builder *b, oct_model *model, const char *conf
     snprintf(model->name, sizeof model->name, "%.31s", cJSON_IsString(inner) ? inner->valuestring : "keras");
     cJSON_Delete(json);
     if (status == OCT_OK) report_unused(b);
-    return with_file(b, status);
+    return oct_network_in_file(b->graph, b->file, status);
 }
 
 oct_status oct_keras_build_from(oct_model *model, oct_graph *graph, const char *name, const char *config,
-                                const oct_tensors *tensors, const oct_keras_options *options)
+                                const oct_tensors *tensors, const oct_network_options *options)
 {
-    static const oct_keras_options defaults;
-    static const oct_value invalid = {-1};
-    *model = (oct_model){.image = invalid, .label = invalid, .logits = invalid, .loss = invalid};
-    OCT_TRY(oct_graph_status(graph));
-    if (graph->node_count) return oct_fail(&graph->ctx->error, OCT_ERR_ARGUMENT, "%s: expected an empty graph", name);
+    static const oct_network_options defaults;
+    OCT_TRY(oct_network_start(model, graph, name));
     oct_keras_builder b = {.graph = graph,
                            .error = &graph->ctx->error,
                            .file = name,
                            .tensors = tensors,
                            .options = options ? options : &defaults,
-                           .image = invalid};
+                           .image = model->image};
     oct_arena_init(&b.arena, 0);
     b.used = oct_arena_alloc(&b.arena, (size_t)oct_tensors_count(tensors) + 1, 1);
     oct_status status = b.used ? build(&b, model, config) : oct_out_of_memory(graph->ctx, name);
@@ -97,7 +78,7 @@ oct_status oct_keras_build_from(oct_model *model, oct_graph *graph, const char *
     return status;
 }
 
-oct_status oct_keras_build(oct_model *model, oct_graph *graph, const char *path, const oct_keras_options *options)
+oct_status oct_keras_build(oct_model *model, oct_graph *graph, const char *path, const oct_network_options *options)
 {
     oct_keras_content content;
     oct_status status = oct_keras_file_read(&content, path, &graph->ctx->error);

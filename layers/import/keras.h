@@ -26,14 +26,8 @@
 #ifndef OCT_LAYERS_IMPORT_KERAS_H
 #define OCT_LAYERS_IMPORT_KERAS_H
 
+#include "layers/import/network.h"
 #include "layers/import/tensors.h"
-#include "layers/models.h"
-
-typedef struct oct_keras_options {
-    oct_normalize_attrs preprocess; /* of raw pixels, in front of the network; a scale of 0 in a channel means 1 */
-    int32_t height, width;          /* of the image where the file leaves them open (null); 0 = refuse such a file */
-    float label_smoothing;          /* of the loss, [0, 1) */
-} oct_keras_options;
 
 typedef enum oct_keras_kind { OCT_KERAS_NONE, OCT_KERAS_WEIGHTS, OCT_KERAS_MODEL } oct_keras_kind;
 /* What a file is, by its attributes: no Keras HDF5 file, one of weights only, one of a network and its weights. */
@@ -43,11 +37,11 @@ oct_keras_kind oct_keras_probe(const char *path);
  * OCT_ERR_FORMAT: not a Keras file of a whole model, damaged, or weights that do not fit the network; OCT_ERR_UNSUPPORTED:
  * a layer or attribute that Octet does not have. Messages name the file and the layer. The graph is unusable then. */
 OCT_MUST_USE oct_status oct_keras_build(oct_model *model, oct_graph *graph, const char *path,
-                                        const oct_keras_options *options);
+                                        const oct_network_options *options);
 
 /* The same from text and tensors in memory; `name` stands for the file in messages. */
 OCT_MUST_USE oct_status oct_keras_build_from(oct_model *model, oct_graph *graph, const char *name, const char *config,
-                                             const oct_tensors *tensors, const oct_keras_options *options);
+                                             const oct_tensors *tensors, const oct_network_options *options);
 
 /* All weights of a file of a model or of weights only. *out is NULL on failure; the caller destroys. */
 OCT_MUST_USE oct_status oct_keras_read_tensors(oct_tensors **out, const char *path, oct_error *error);

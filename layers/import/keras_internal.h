@@ -45,7 +45,7 @@ typedef struct oct_keras_builder {
     const char *file; /* for messages */
     const oct_tensors *tensors;
     uint8_t *used;    /* per tensor: a layer took it */
-    const oct_keras_options *options;
+    const oct_network_options *options;
     oct_arena arena;
     int depth;        /* of the model that is being built */
     int calls;        /* built so far */

@@ -21,12 +21,9 @@ oct_status oct_keras_fail(const oct_keras_layer *layer, oct_status status, const
 
 oct_status oct_keras_graph_status(const oct_keras_layer *layer)
 {
-    oct_status status = oct_graph_status(layer->b->graph);
-    if (status == OCT_OK) return OCT_OK;
     char reason[OCT_ERROR_BYTES];
-    snprintf(reason, sizeof reason, "%s", layer->b->error->message);
-    oct_error_clear(layer->b->error);
-    return oct_keras_fail(layer, status, "%.600s", reason);
+    oct_status status = oct_network_status(layer->b->graph, reason);
+    return status == OCT_OK ? OCT_OK : oct_keras_fail(layer, status, "%.600s", reason);
 }
 
 /* --- convolutions --- */

@@ -257,7 +257,7 @@ static oct_status read_end(const net *n, const cJSON *config, const char *key, i
 static oct_status make_image(net *n, const cJSON *shape, const char *layer, oct_keras_value *out)
 {
     oct_keras_builder *b = n->b;
-    const oct_keras_options *o = b->options;
+    const oct_network_options *o = b->options;
     int rank = cJSON_IsArray(shape) ? cJSON_GetArraySize(shape) - 1 : 0;
     if (rank != 2 && rank != 3)
         return fail(n, OCT_ERR_UNSUPPORTED, "expected images, shape [null, height, width, channels], at the input", layer);

@@ -37,27 +37,6 @@ static bool padded(const oct_keras_value *x)
     return x->pad[0] || x->pad[1] || x->pad[2] || x->pad[3];
 }
 
-/* The image as the network sees it, v*scale + offset = (v - mean)*scale: "normalize", made once for equal numbers. */
-static oct_status normalized(const oct_keras_layer *layer, const oct_keras_value *x, oct_value *out)
-{
-    oct_graph *g = layer->b->graph;
-    oct_normalize_attrs attrs = {{0}, {1, 1, 1, 1}};
-    int channels = oct_graph_node(g, x->v)->shape.dim[3];
-    for (int c = 0; c < channels && c < 4; c++) {
-        attrs.scale[c] = (float)x->scale[c];
-        attrs.mean[c] = (float)(-x->offset[c] / x->scale[c]);
-    }
-    for (int i = 1;; i++) {
-        char name[32] = "normalize";
-        if (i > 1) snprintf(name, sizeof name, "normalize/%d", i);
-        *out = oct_graph_find(g, name);
-        const oct_node *n = oct_graph_node(g, *out);
-        if (!n) *out = oct_normalize(g, name, x->v, attrs);
-        else if (n->op != &oct_op_normalize || memcmp(n->attrs, &attrs, sizeof attrs)) continue;
-        return oct_keras_graph_status(layer);
-    }
-}
-
 /* The node `x->name` of a value with two users is made once. */
 static oct_status settle_softmax(const oct_keras_layer *layer, oct_keras_value *x)
 {
@@ -81,10 +60,9 @@ static oct_status settle_pad(const oct_keras_layer *layer, oct_keras_value *x)
 oct_status oct_keras_settle(const oct_keras_layer *layer, oct_keras_value *x, bool keep_pad)
 {
     if (x->raw) {
-        oct_value v;
-        OCT_TRY(normalized(layer, x, &v));
-        x->v = v;
+        x->v = oct_network_normalize(layer->b->graph, x->v, x->scale, x->offset);
         x->raw = false;
+        OCT_TRY(oct_keras_graph_status(layer));
     }
     if (x->softmax) OCT_TRY(settle_softmax(layer, x));
     return padded(x) && !keep_pad ? settle_pad(layer, x) : OCT_OK;

@@ -24,55 +24,37 @@ bool oct_onnx_probe(const char *path)
 
 static oct_status finish(oct_onnx_builder *b, oct_model *model, const oct_onnx_value *y)
 {
-    oct_value v = y->v;
-    const oct_node *n = oct_graph_node(b->graph, v);
+    const oct_node *n = oct_graph_node(b->graph, y->v);
     bool scores = !y->constant && !y->raw && n && oct_shape_sample(&n->shape) == (size_t)y->dim[0];
     if (!scores)
         return oct_fail(b->error, OCT_ERR_UNSUPPORTED, "%.220s: the output '%.80s': expected one score for each class", b->file,
                         b->content->output);
-    if (n->shape.rank == 4) {
-        char name[OCT_ONNX_NAME + 16];
-        snprintf(name, sizeof name, "%.200s/flatten", n->name);
-        v = oct_flatten(b->graph, name, v);
-    }
     snprintf(model->name, sizeof model->name, "%.31s", *b->content->name ? b->content->name : "onnx");
-    return oct_network_finish(model, b->graph, b->image, v, b->options->label_smoothing);
-}
-
-static oct_status with_file(const oct_onnx_builder *b, oct_status status)
-{
-    char reason[OCT_ERROR_BYTES];
-    if (status == OCT_OK || !strncmp(b->error->message, b->file, strlen(b->file))) return status;
-    snprintf(reason, sizeof reason, "%s", b->error->message);
-    oct_error_clear(b->error);
-    return oct_fail(b->error, status, "%.220s: %.700s", b->file, reason);
+    return oct_network_finish(model, b->graph, b->image, y->v, b->options->label_smoothing);
 }
 
 oct_status oct_onnx_build_from(oct_model *model, oct_graph *graph, const char *name, const void *bytes, size_t size,
-                               const oct_onnx_options *options)
+                               const oct_network_options *options)
 {
-    static const oct_onnx_options defaults;
-    static const oct_value invalid = {-1};
-    *model = (oct_model){.image = invalid, .label = invalid, .logits = invalid, .loss = invalid};
-    OCT_TRY(oct_graph_status(graph));
+    static const oct_network_options defaults;
+    OCT_TRY(oct_network_start(model, graph, name));
     oct_error *error = &graph->ctx->error;
-    if (graph->node_count) return oct_fail(error, OCT_ERR_ARGUMENT, "%s: expected an empty graph", name);
     oct_onnx_content content;
     oct_onnx_builder b = {.graph = graph, .error = error, .file = name, .options = options ? options : &defaults,
-                          .content = &content, .image = invalid};
+                          .content = &content, .image = model->image};
     oct_onnx_value y;
     oct_arena_init(&b.arena, 0);
     oct_status status = oct_onnx_file_parse(&content, name, bytes, size, error);
     if (status == OCT_OK) status = oct_onnx_network(&b, &y);
     if (status == OCT_OK) status = finish(&b, model, &y);
-    status = with_file(&b, status);
+    status = oct_network_in_file(graph, name, status);
     oct_onnx_content_release(&content);
     oct_arena_release(&b.arena);
     graph->failed = status != OCT_OK; /* half built: nothing may use it */
     return status;
 }
 
-oct_status oct_onnx_build(oct_model *model, oct_graph *graph, const char *path, const oct_onnx_options *options)
+oct_status oct_onnx_build(oct_model *model, oct_graph *graph, const char *path, const oct_network_options *options)
 {
     uint8_t *bytes;
     size_t size;

@@ -19,13 +19,7 @@
 #ifndef OCT_LAYERS_IMPORT_ONNX_H
 #define OCT_LAYERS_IMPORT_ONNX_H
 
-#include "layers/models.h"
-
-typedef struct oct_onnx_options {
-    oct_normalize_attrs preprocess; /* of raw pixels, in front of the network; a scale of 0 in a channel means 1 */
-    int32_t height, width;          /* of the image where the file leaves them open; 0 = refuse such a file */
-    float label_smoothing;          /* of the loss, [0, 1) */
-} oct_onnx_options;
+#include "layers/import/network.h"
 
 /* Is it an ONNX file? Looks at the first bytes alone. */
 bool oct_onnx_probe(const char *path);
@@ -35,9 +29,9 @@ bool oct_onnx_probe(const char *path);
  * attribute or operator set that Octet does not have, or data in other files. Messages name the file and the node. The
  * graph is unusable then. */
 OCT_MUST_USE oct_status oct_onnx_build(oct_model *model, oct_graph *graph, const char *path,
-                                       const oct_onnx_options *options);
+                                       const oct_network_options *options);
 /* The same from memory; `name` stands for the file in messages. */
 OCT_MUST_USE oct_status oct_onnx_build_from(oct_model *model, oct_graph *graph, const char *name, const void *bytes,
-                                            size_t size, const oct_onnx_options *options);
+                                            size_t size, const oct_network_options *options);
 
 #endif

@@ -88,7 +88,7 @@ typedef struct oct_onnx_builder {
     oct_graph *graph;
     oct_error *error;
     const char *file;
-    const oct_onnx_options *options;
+    const oct_network_options *options;
     const oct_onnx_content *content;
     oct_arena arena;
     oct_value image;

@@ -50,7 +50,7 @@ static entry *find(const net *n, const char *name)
 static oct_status make_image(net *n, oct_onnx_value *out)
 {
     const oct_onnx_content *c = n->b->content;
-    const oct_onnx_options *o = n->b->options;
+    const oct_network_options *o = n->b->options;
     const int64_t *d = c->input_dims;
     if (c->input_rank != 4) return fail(n, OCT_ERR_UNSUPPORTED, "expected an image N,C,H,W at the input", c->input);
     bool last = (d[3] >= 1 && d[3] <= 4) && !(d[1] >= 1 && d[1] <= 4);

@@ -19,12 +19,9 @@ oct_status oct_onnx_fail(const oct_onnx_layer *layer, oct_status status, const c
 
 oct_status oct_onnx_graph_status(const oct_onnx_layer *layer)
 {
-    oct_status status = oct_graph_status(layer->b->graph);
-    if (status == OCT_OK) return OCT_OK;
     char reason[OCT_ERROR_BYTES];
-    snprintf(reason, sizeof reason, "%s", layer->b->error->message);
-    oct_error_clear(layer->b->error);
-    return oct_onnx_fail(layer, status, "%.480s", reason);
+    oct_status status = oct_network_status(layer->b->graph, reason);
+    return status == OCT_OK ? OCT_OK : oct_onnx_fail(layer, status, "%.480s", reason);
 }
 
 /* --- attributes --- */
@@ -127,26 +124,6 @@ oct_onnx_value oct_onnx_value_of(const oct_onnx_builder *b, oct_value v)
     return x;
 }
 
-/* (pixel*scale + offset) as (x - mean)*scale, made once. */
-static oct_status normalized(const oct_onnx_layer *layer, const oct_onnx_value *x, oct_value *out)
-{
-    oct_graph *g = layer->b->graph;
-    oct_normalize_attrs attrs = {{0}, {1, 1, 1, 1}};
-    for (int c = 0; c < (int)x->dim[0] && c < 4; c++) {
-        attrs.scale[c] = (float)x->scale[c];
-        attrs.mean[c] = (float)(-x->offset[c] / x->scale[c]);
-    }
-    for (int i = 1;; i++) {
-        char name[32] = "normalize";
-        if (i > 1) snprintf(name, sizeof name, "normalize/%d", i);
-        *out = oct_graph_find(g, name);
-        const oct_node *n = oct_graph_node(g, *out);
-        if (!n) *out = oct_normalize(g, name, x->v, attrs);
-        else if (n->op != &oct_op_normalize || memcmp(n->attrs, &attrs, sizeof attrs)) continue;
-        return oct_onnx_graph_status(layer);
-    }
-}
-
 oct_status oct_onnx_settled(const oct_onnx_layer *layer, int i, oct_onnx_value *out)
 {
     oct_graph *g = layer->b->graph;
@@ -154,8 +131,9 @@ oct_status oct_onnx_settled(const oct_onnx_layer *layer, int i, oct_onnx_value *
         return oct_onnx_fail(layer, OCT_ERR_UNSUPPORTED, "input %d: expected a value computed from the image", i);
     *out = *layer->inputs[i];
     if (out->raw) {
-        OCT_TRY(normalized(layer, layer->inputs[i], &out->v));
+        out->v = oct_network_normalize(g, out->v, out->scale, out->offset);
         out->raw = false;
+        OCT_TRY(oct_onnx_graph_status(layer));
     }
     if (out->log_softmax) return oct_onnx_fail(layer, OCT_ERR_UNSUPPORTED, "reads a LogSoftmax, which is supported at the end alone");
     if (out->softmax) {

@@ -109,7 +109,7 @@ static oct_status choose_folder(train_run *r)
 static oct_status read_foreign(train_run *r, const char *path)
 {
     const train_flags *f = &r->flags;
-    oct_keras_options options = {.label_smoothing = 0};
+    oct_network_options options = {.label_smoothing = 0};
     for (int i = 0; i < f->mean_count; i++) options.preprocess.mean[i] = (float)f->means[i];
     for (int i = 0; i < f->scale_count; i++) options.preprocess.scale[i] = (float)f->scales[i];
     return oct_checkpoint_import(&r->start, path, &options, r->c.ctx);
