@@ -29,7 +29,7 @@ static int quantize_channel(const oct_fold *fold, const oct_fold_source *src, in
         if (fold->passes) fold->passes[at] = q == code;
         sum += code < 0 ? -code : code;
     }
-    double bias = rint(oct_fold_bias(src, o, s) / ((double)src->input_scale * (double)fold->scale[o]));
+    double bias = oct_round_even_f64(oct_fold_bias(src, o, s) / ((double)src->input_scale * (double)fold->scale[o]));
     bool fits = bias > -(double)BIAS_BOUND && bias < (double)BIAS_BOUND;
     fold->bias[o] = fits ? (int32_t)bias : 0;
     if (fold->dead) fold->dead[o] = sum == 0;

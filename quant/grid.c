@@ -10,7 +10,7 @@ static const float averaging_constant = 0.01f;
 static oct_clip_codes affine_grid(float lo, float hi, oct_sign sign)
 {
     oct_clip_codes c = {.affine = 1, .lo = 0, .hi = 255};
-    oct_affine_parameters(&c.scale, &c.zero_point, sign == OCT_SIGN_UNSIGNED ? 0 : lo, hi);
+    oct_affine_parameters(&c.scale, &c.zero_point, sign == OCT_SIGN_UNSIGNED ? 0 : lo, hi, 0, 255);
     c.clip_lo = (float)-c.zero_point * c.scale;
     c.clip_hi = (float)(255 - c.zero_point) * c.scale;
     return c;

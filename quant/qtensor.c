@@ -7,7 +7,7 @@
 #include <string.h>
 
 #include "autograd/base/memory.h"
-#include "quant/int8/requant.h"
+#include "quant/int8/affine.h"
 #include "quant/qtensor_internal.h"
 
 static const char *const type_names[] = {"u8", "s8", "u16", "s16", "s4"};
@@ -63,22 +63,6 @@ static oct_status check_range(float lo, float hi, oct_error *error)
                     (double)lo, (double)hi);
 }
 
-/* In float, as PyTorch does it. The sums of extreme ranges overflow: their halves do not. */
-static float float_step(float span_half, float half_codes)
-{
-    const float least = 0x1p-23f;
-    float step = span_half / half_codes;
-    return step > least ? step : least;
-}
-
-static void affine_params(float *scale, int32_t *zero, float lo, float hi, int qmin, int qmax)
-{
-    float span = hi - lo;
-    *scale = isfinite(span) ? float_step(span, (float)(qmax - qmin))
-                            : float_step(hi / 2 - lo / 2, (float)(qmax - qmin) / 2);
-    *zero = oct_clamp_i32(qmin - (int32_t)oct_round_even_f32(lo / *scale), qmin, qmax);
-}
-
 oct_status oct_qparams_of_range(float *scale, int32_t *zero_point, float lo, float hi, oct_qscheme scheme,
                                 const oct_qformat *format, oct_error *error)
 {
@@ -92,9 +76,9 @@ oct_status oct_qparams_of_range(float *scale, int32_t *zero_point, float lo, flo
     int bits = bits_of(format->type) - (format->range == OCT_QRANGE_REDUCED);
     *zero_point = 0;
     switch (scheme) {
-    case OCT_QSCHEME_AFFINE: affine_params(scale, zero_point, lo, hi, qmin, qmax); return OCT_OK;
+    case OCT_QSCHEME_AFFINE: oct_affine_parameters(scale, zero_point, lo, hi, qmin, qmax); return OCT_OK;
     case OCT_QSCHEME_SYMMETRIC:
-        *scale = float_step(most, (float)(qmax - qmin) / 2);
+        *scale = oct_affine_step(most, (float)(qmax - qmin) / 2);
         if (!has_sign) *zero_point = format->range == OCT_QRANGE_FULL ? 1 << (bits - 1) : (qmin + qmax) / 2;
         return OCT_OK;
     case OCT_QSCHEME_PO2: {

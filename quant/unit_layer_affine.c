@@ -31,7 +31,7 @@ static int32_t first_reaching(float m, int code)
     int64_t low = INT32_MIN, high = INT32_MAX;
     while (low < high) {
         int64_t middle = low + (high - low) / 2;
-        if (rintf((float)middle * m) >= (float)code)
+        if (oct_round_even_f32((float)middle * m) >= (float)code)
             high = middle;
         else
             low = middle + 1;
@@ -47,7 +47,7 @@ static void mask_limits(oct_layer_job *job, const oct_point *p, const oct_clip_c
         double unit = oct_layer_unit(job, o);
         float m = (float)(unit / (double)grid->scale);
         double low = first_reaching(m, -grid->zero_point), high = first_reaching(m, 256 - grid->zero_point);
-        if (rintf((float)high * m) + (float)grid->zero_point > 255) high -= 1;
+        if (oct_round_even_f32((float)high * m) + (float)grid->zero_point > 255) high -= 1;
         if (p->act_lo > -INFINITY) low = fmax(low, floor((double)p->act_lo / unit) + 1);
         if (p->act_hi < INFINITY) high = fmin(high, ceil((double)p->act_hi / unit) - 1);
         job->low[o] = (int32_t)fmin(fmax(low, INT32_MIN), INT32_MAX);

@@ -4,7 +4,7 @@
  * its own. rne = round half to even.
  *
  *   activation code   clamp(rne(x * (1/scale)) + zero)              product in float, 1/scale rounded to float
- *   parameters        scale = (hi - lo)/255, zero = clamp(-rne(lo/scale)), of a range that holds 0; all in float
+ *   parameters        scale = (hi - lo)/(qmax - qmin), zero = clamp(qmin - rne(lo/scale)), of a range that holds 0; in float
  *   requantization    of a sum acc worth `unit` each, to codes of `scale`, in one of three ways named in the file:
  *     float           clamp(rne((float)acc * m) + zero), m = (float)(unit/scale): one conversion, one product, no contraction
  *     single, double  32-bit fixed point: M = unit/scale = Q * 2^(shift - 31), Q in [2^30, 2^31); a 64-bit product rounded
@@ -23,7 +23,7 @@ static inline int32_t oct_affine_round(float p, int zero, int lo, int hi)
     const float low = (float)(lo - zero), high = (float)(hi - zero);
     p = p > low ? p : low;
     p = p < high ? p : high;
-    return (int32_t)rintf(p) + zero;
+    return (int32_t)oct_round_even_f32(p) + zero;
 }
 
 /* inverse = 1.0f/scale. */
@@ -38,16 +38,22 @@ static inline int32_t oct_affine_weight(float w, float inverse)
     return oct_affine_round(w * inverse, 0, -128, 128);
 }
 
-/* Scale and zero point of codes 0..255 for a range, which is widened to hold 0 (PyTorch's MinMaxObserver). */
-static inline void oct_affine_parameters(float *scale, int *zero, float lo, float hi)
+/* A scale is at least 2^-23, so that constants and zeros do no harm. */
+static inline float oct_affine_step(float span, float codes)
 {
-    const float least = 0x1p-23f;
+    const float least = 0x1p-23f, step = span / codes;
+    return step > least ? step : least;
+}
+
+/* Scale and zero point of codes qmin..qmax for a range, which is widened to hold 0 (PyTorch's MinMaxObserver). Of a span
+ * that overflows the halves are taken. */
+static inline void oct_affine_parameters(float *scale, int32_t *zero, float lo, float hi, int qmin, int qmax)
+{
     lo = lo < 0 ? lo : 0;
     hi = hi > 0 ? hi : 0;
-    float step = (hi - lo) / 255;
-    if (!(step > least)) step = least;
-    *scale = step;
-    *zero = oct_clamp_i32(-(int32_t)rintf(lo / step), 0, 255);
+    const float span = hi - lo, codes = (float)(qmax - qmin);
+    *scale = span < INFINITY ? oct_affine_step(span, codes) : oct_affine_step(hi / 2 - lo / 2, codes / 2);
+    *zero = oct_clamp_i32(qmin - (int32_t)oct_round_even_f32(lo / *scale), qmin, qmax);
 }
 
 /* How many units of scale one unit of acc is, in the form that a rounding takes. */

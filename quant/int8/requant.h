@@ -37,6 +37,11 @@ static inline float oct_round_even_f32(float x)
     return rintf(x);
 }
 
+static inline double oct_round_even_f64(double x)
+{
+    return rint(x);
+}
+
 static inline double oct_round_up_f64(double x)
 {
     double f = floor(x);
