@@ -26,9 +26,9 @@ static const arg_option options[] = {
     ARG_ON("sensitivity", &f.sensitivity, "accuracy with only one layer quantized, and with only one left in float"),
     ARG_WORD("html", &f.html, "FILE", "write a page with histograms and training curves"),
     ARG_COUNT("batch-size", &f.batch, 1, 65536, "images", "of reading, default 128"),
-    ARG_COUNT("threads", &f.threads, 1, 1024, "threads", "computing threads, default all processors"),
-    ARG_ON("json", &f.json, "one JSON object per line on stdout"),
-    ARG_ON("quiet", &f.quiet, "no progress and no notes"),
+    ARG_THREADS(&f.threads),
+    ARG_JSON(&f.json),
+    ARG_QUIET(&f.quiet),
     ARG_END,
 };
 

@@ -67,6 +67,12 @@ typedef struct arg_option {
 #define ARG_ABOVE(flag, place, low, high, of, text)                                                          \
     ARG_RANGED(flag, ARG_REAL, place, low, high, true, of, "X", text)
 
+/* Rows that most programs have. */
+#define ARG_THREADS(place) \
+    ARG_COUNT("threads", place, 1, 1024, "threads", "computing threads, default all processors")
+#define ARG_JSON(place) ARG_ON("json", place, "one JSON object per line on stdout")
+#define ARG_QUIET(place) ARG_ON("quiet", place, "no progress and no notes")
+
 typedef struct arg_spec {
     const char *program;         /* "train" */
     const char *usage;           /* "train --model NAME --data DIR [options]" */

@@ -46,8 +46,8 @@ static const arg_option options[] = {
     ARG_COUNT("classes", &f.classes, 2, 1e6, "classes", "default 10"),
     ARG_COUNT("seed", &f.seed, 0, 9e15, NULL, "of weights and images, default 1"),
     ARG_COUNT("threads", &f.threads, 1, 1024, "threads", "computing threads (loader: decoding), default all processors"),
-    ARG_ON("json", &f.json, "one JSON object per line on stdout"),
-    ARG_ON("quiet", &f.quiet, "no progress and no notes"),
+    ARG_JSON(&f.json),
+    ARG_QUIET(&f.quiet),
     ARG_END,
 };
 

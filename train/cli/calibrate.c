@@ -47,10 +47,10 @@ static const arg_option options[] = {
     ARG_WORD("ranges", &f.ranges, "FILE", "range table; what is fixed there stays as it is"),
     ARG_COUNT("test-images", &f.test_images, 1, 1e12, "images", "to score on, default all"),
     ARG_COUNT("batch-size", &f.batch, 1, 65536, "images", "of scoring, default 128"),
-    ARG_COUNT("threads", &f.threads, 1, 1024, "threads", "computing threads, default all processors"),
+    ARG_THREADS(&f.threads),
     ARG_ON("overwrite", &f.overwrite, "write into a folder that holds a quantized.h5"),
-    ARG_ON("json", &f.json, "one JSON object per line on stdout"),
-    ARG_ON("quiet", &f.quiet, "no progress and no notes"),
+    ARG_JSON(&f.json),
+    ARG_QUIET(&f.quiet),
     ARG_END,
 };
 

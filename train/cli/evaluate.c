@@ -24,9 +24,9 @@ static const arg_option options[] = {
     ARG_WORD("verify", &f.verify, "OTHER",
              "compare every code of int8 FILE with the quantized checkpoint OTHER; exit 1 when any differs"),
     ARG_COUNT("batch-size", &f.batch, 1, 65536, "images", "default 128"),
-    ARG_COUNT("threads", &f.threads, 1, 1024, "threads", "computing threads, default all processors"),
-    ARG_ON("json", &f.json, "one JSON object per line on stdout"),
-    ARG_ON("quiet", &f.quiet, "no progress and no notes"),
+    ARG_THREADS(&f.threads),
+    ARG_JSON(&f.json),
+    ARG_QUIET(&f.quiet),
     ARG_END,
 };
 

@@ -19,8 +19,8 @@ static struct {
 static const arg_option options[] = {
     ARG_GROUP("Inference:"),
     ARG_COUNT("top", &f.top, 1, 100, "classes", "classes per image, default 5"),
-    ARG_COUNT("threads", &f.threads, 1, 1024, "threads", "computing threads, default all processors"),
-    ARG_ON("json", &f.json, "one JSON object per line on stdout"),
+    ARG_THREADS(&f.threads),
+    ARG_JSON(&f.json),
     ARG_ON("quiet", &f.quiet, "no notes"),
     ARG_END,
 };

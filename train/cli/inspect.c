@@ -21,7 +21,7 @@ static const arg_option options[] = {
     ARG_GROUP("Inspection:"),
     LOAD_MODEL_OPTION(&f.model),
     ARG_ON("stats", &f.stats, "smallest, largest and mean value of each tensor"),
-    ARG_ON("json", &f.json, "one JSON object per line on stdout"),
+    ARG_JSON(&f.json),
     ARG_ON("quiet", &f.quiet, "no notes"),
     ARG_END,
 };

@@ -75,9 +75,9 @@ static const arg_option run_options[] = {
     ARG_ON("overwrite", &f.overwrite, "start afresh in a folder that holds a run"),
     ARG_ABOVE("save-seconds", &f.save_seconds, 0, 1e6, "of seconds",
               "a checkpoint at least that often, default 60"),
-    ARG_COUNT("threads", &f.threads, 1, 1024, "threads", "computing threads, default all processors"),
-    ARG_ON("json", &f.json, "one JSON object per line on stdout"),
-    ARG_ON("quiet", &f.quiet, "no progress and no notes"),
+    ARG_THREADS(&f.threads),
+    ARG_JSON(&f.json),
+    ARG_QUIET(&f.quiet),
     ARG_END,
 };
 
