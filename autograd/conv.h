@@ -32,9 +32,10 @@ size_t oct_conv_forward_scratch(const oct_conv_geometry *g, int threads);
 size_t oct_conv_packed_size(const oct_conv_geometry *g); /* floats */
 void oct_conv_pack(oct_step *step, const oct_conv_geometry *g, float *packed, const float *w);
 /* step->out = end(conv(step->in[0]) + bias); bias and end may be NULL, end->residual is for the whole batch. Takes the
- * sums of the output along (oct_tensor.sums) only without an end. Scratch: oct_conv_forward_scratch. */
+ * sums of the output along (oct_tensor.sums) only without an end. */
 void oct_conv_run(oct_step *step, const oct_conv_geometry *g, const float *packed, const float *bias,
                   const oct_f32_end *end);
+size_t oct_conv_run_scratch(const oct_conv_geometry *g, int threads);
 /* Where backward takes its operands from when they are not lying in step->in[0] and step->d_out: called for an image
  * before it is used, at most twice, in any order, by any thread, for different images at the same time. */
 typedef struct oct_conv_source {

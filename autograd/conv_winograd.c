@@ -250,7 +250,7 @@ void oct_winograd_run(const oct_f32_kernels *f32, const oct_conv_geometry *g, bo
                       const oct_winograd_outputs *outputs, float *y, const float *x, int images, float *buffer)
 {
     grid r = grid_of(g, towards_x);
-    oct_winograd_outputs o = outputs ? *outputs : (oct_winograd_outputs){.parts = 1};
+    oct_winograd_outputs o = *outputs;
     oct_f32_end end;
     size_t slab = slab_stride(r.in_c, r.out_c), blocks = block_count(r.out_c);
     size_t first = share_start(blocks, o.part, o.parts), last = share_start(blocks, o.part + 1, o.parts);

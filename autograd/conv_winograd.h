@@ -60,7 +60,7 @@ typedef struct oct_winograd_outputs {
     const oct_f32_end *end; /* with one accumulate must be 0 */
     int accumulate, part, parts;
 } oct_winograd_outputs;
-/* For `images` >= 1 images. towards_x: x is dy, y is dx. outputs NULL: y = conv(x). */
+/* For `images` >= 1 images. towards_x: x is dy, y is dx. */
 void oct_winograd_run(const oct_f32_kernels *f32, const oct_conv_geometry *g, bool towards_x, const float *packed,
                       const oct_winograd_outputs *outputs, float *y, const float *x, int images, float *buffer);
 

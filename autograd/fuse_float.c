@@ -83,17 +83,6 @@ static int claimable_operand(const oct_graph *graph, const oct_node *add, const 
     return -1;
 }
 
-/* Unit inputs are named once each. */
-static bool inputs_differ(const oct_unit *unit)
-{
-    for (int i = 0; i < unit->input_count; i++) {
-        for (int k = 0; k < i; k++) {
-            if (unit->inputs[i] == unit->inputs[k]) return false;
-        }
-    }
-    return true;
-}
-
 static bool match(const oct_graph *graph, const oct_node *node, const bool *kept, oct_unit *unit)
 {
     const oct_node *activation = NULL, *add = NULL, *bn = node;
@@ -121,7 +110,7 @@ static bool match(const oct_graph *graph, const oct_node *node, const bool *kept
         unit->exec = add ? &exec_add_relu : &exec_relu;
     else
         unit->exec = add ? &exec_add_clip : &exec_clip;
-    return inputs_differ(unit);
+    return oct_unit_inputs_differ(unit);
 }
 
 const oct_fuser oct_float_fuser = {.name = "float", .match = match};

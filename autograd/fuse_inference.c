@@ -85,7 +85,7 @@ static size_t scratch_bytes(const oct_graph *graph, const oct_unit *unit, int ba
     (void)batch;
     (void)back;
     oct_conv_geometry g = geometry(graph, unit);
-    size_t folded = weight_count(&g) * sizeof(float), run = oct_conv_forward_scratch(&g, threads);
+    size_t folded = weight_count(&g) * sizeof(float), run = oct_conv_run_scratch(&g, threads);
     return folded > run ? folded : run;
 }
 
@@ -156,7 +156,7 @@ static bool match_add(const oct_graph *graph, const oct_node *add, const bool *k
     return false;
 }
 
-/* Inputs of the members, each at most once; false when one is there twice. */
+/* Inputs of the members; false when one is there twice. */
 static bool collect_inputs(const oct_graph *graph, oct_unit *unit, int32_t residual)
 {
     const oct_node *layer = role(graph, unit, ROLE_LAYER), *bn = role(graph, unit, ROLE_BN);
@@ -165,10 +165,7 @@ static bool collect_inputs(const oct_graph *graph, oct_unit *unit, int32_t resid
     for (int i = 1; bn && i <= BN_INPUTS; i++) in[n++] = bn->inputs[i];
     if (residual >= 0) in[n++] = residual;
     unit->input_count = n;
-    for (int i = 0; i < n; i++)
-        for (int k = 0; k < i; k++)
-            if (in[i] == in[k]) return false;
-    return true;
+    return oct_unit_inputs_differ(unit);
 }
 
 static bool match(const oct_graph *graph, const oct_node *node, const bool *kept, oct_unit *unit)

@@ -211,8 +211,8 @@ typedef struct forward_job {
 } forward_job;
 
 typedef struct forward_layout {
-    float *packed, *buffers;
-    size_t buffer_size, bytes;
+    float *buffers, *packed; /* packed: of oct_conv_forward alone */
+    size_t buffer_size, run_bytes, bytes;
 } forward_layout;
 
 size_t oct_conv_packed_size(const oct_conv_geometry *g)
@@ -243,13 +243,14 @@ static forward_layout forward_memory(const oct_conv_geometry *g, int threads, vo
     oct_carve carve = {.base = (char *)scratch};
     forward_layout layout = {0};
     oct_window window = oct_conv_window(g, 0, g->out_h);
-    if (!g->depthwise) layout.packed = (float *)oct_carve_take(&carve, oct_conv_packed_size(g), sizeof(float));
     size_t size = oct_window_size(&window, g->in_h, g->in_w, g->in_c, true);
     if (g->pointwise) size = oct_conv_block_pixels(g) * (size_t)g->in_c;
     if (g->winograd) size = winograd_x_size(g) + oct_winograd_buffer_size(g);
     /* A multiple of 16 elements keeps the buffers of two threads on different cache lines. */
     layout.buffer_size = (size + 15) & ~(size_t)15;
     layout.buffers = (float *)oct_carve_take(&carve, layout.buffer_size * sizeof(float), (size_t)threads);
+    layout.run_bytes = carve.used;
+    if (!g->depthwise) layout.packed = (float *)oct_carve_take(&carve, oct_conv_packed_size(g), sizeof(float));
     layout.bytes = carve.used;
     return layout;
 }
@@ -257,6 +258,11 @@ static forward_layout forward_memory(const oct_conv_geometry *g, int threads, vo
 size_t oct_conv_forward_scratch(const oct_conv_geometry *g, int threads)
 {
     return forward_memory(g, threads, NULL).bytes;
+}
+
+size_t oct_conv_run_scratch(const oct_conv_geometry *g, int threads)
+{
+    return forward_memory(g, threads, NULL).run_bytes;
 }
 
 typedef struct winograd_pack {

@@ -70,6 +70,15 @@ extern const oct_attr oct_resize_attr_table[2];
 /* Input position that output o takes in resize_nearest. */
 int oct_resize_nearest_source(int grid, int o, int in, int out);
 
+/* Inputs of a unit are named once each. */
+static inline bool oct_unit_inputs_differ(const oct_unit *unit)
+{
+    for (int i = 0; i < unit->input_count; i++)
+        for (int k = 0; k < i; k++)
+            if (unit->inputs[i] == unit->inputs[k]) return false;
+    return true;
+}
+
 /* --- convolution (ops_conv_*.c): inside autograd/conv.h --- */
 
 enum { OCT_CONV2D_ATTR_COUNT = 5 };

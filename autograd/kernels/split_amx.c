@@ -162,21 +162,36 @@ INLINE void configure(int rows)
     _tile_loadconfig(&config);
 }
 
-/* Up to four tiles of 16 positions, all steps. */
-INLINE void rows_tiles(float *y, const uint16_t *x, const uint16_t *w, const oct_split_rows_task *p, int tiles)
+/* Tiles 0-3 from and to memory at y + at[t], `row` bytes from row to row; without `from` they start at 0. */
+INLINE void sums_load(const float *y, const ptrdiff_t at[4], ptrdiff_t row, int tiles, int from)
 {
-    const ptrdiff_t x_tile = TILE * p->x_pixel, y_tile = TILE * p->y_pixel, x_row = p->x_pixel * 2, y_row = p->y_pixel * 4;
-    if (p->accumulate) {
-        _tile_loadd(0, y, y_row);
-        if (tiles > 1) _tile_loadd(1, y + y_tile, y_row);
-        if (tiles > 2) _tile_loadd(2, y + 2 * y_tile, y_row);
-        if (tiles > 3) _tile_loadd(3, y + 3 * y_tile, y_row);
-    } else {
+    if (!from) {
         _tile_zero(0);
         _tile_zero(1);
         _tile_zero(2);
         _tile_zero(3);
+        return;
     }
+    _tile_loadd(0, y + at[0], row);
+    if (tiles > 1) _tile_loadd(1, y + at[1], row);
+    if (tiles > 2) _tile_loadd(2, y + at[2], row);
+    if (tiles > 3) _tile_loadd(3, y + at[3], row);
+}
+
+INLINE void sums_store(float *y, const ptrdiff_t at[4], ptrdiff_t row, int tiles)
+{
+    _tile_stored(0, y + at[0], row);
+    if (tiles > 1) _tile_stored(1, y + at[1], row);
+    if (tiles > 2) _tile_stored(2, y + at[2], row);
+    if (tiles > 3) _tile_stored(3, y + at[3], row);
+}
+
+/* Up to four tiles of 16 positions, all steps. */
+INLINE void rows_tiles(float *y, const uint16_t *x, const uint16_t *w, const oct_split_rows_task *p, int tiles)
+{
+    const ptrdiff_t x_tile = TILE * p->x_pixel, y_tile = TILE * p->y_pixel, x_row = p->x_pixel * 2, y_row = p->y_pixel * 4;
+    const ptrdiff_t at_y[4] = {0, y_tile, 2 * y_tile, 3 * y_tile};
+    sums_load(y, at_y, y_row, tiles, p->accumulate);
     for (int r = 0; r < p->runs; r++) {
         for (int s = 0; s < p->steps; s++, w += TILE_ELEMENTS) {
             const uint16_t *at = x + r * p->x_run + s * STEP;
@@ -199,27 +214,15 @@ INLINE void rows_tiles(float *y, const uint16_t *x, const uint16_t *w, const oct
             }
         }
     }
-    _tile_stored(0, y, y_row);
-    if (tiles > 1) _tile_stored(1, y + y_tile, y_row);
-    if (tiles > 2) _tile_stored(2, y + 2 * y_tile, y_row);
-    if (tiles > 3) _tile_stored(3, y + 3 * y_tile, y_row);
+    sums_store(y, at_y, y_row, tiles);
 }
 
 /* Two tiles of positions x two groups of outputs, which share what they load. */
 static TARGET void rows_square(float *y, const uint16_t *x, const uint16_t *w, const oct_split_rows_task *p, ptrdiff_t group)
 {
     const ptrdiff_t x_tile = TILE * p->x_pixel, y_tile = TILE * p->y_pixel, x_row = p->x_pixel * 2, y_row = p->y_pixel * 4;
-    if (p->accumulate) {
-        _tile_loadd(0, y, y_row);
-        _tile_loadd(1, y + TILE, y_row);
-        _tile_loadd(2, y + y_tile, y_row);
-        _tile_loadd(3, y + y_tile + TILE, y_row);
-    } else {
-        _tile_zero(0);
-        _tile_zero(1);
-        _tile_zero(2);
-        _tile_zero(3);
-    }
+    const ptrdiff_t at_y[4] = {0, TILE, y_tile, y_tile + TILE};
+    sums_load(y, at_y, y_row, 4, p->accumulate);
     for (int r = 0; r < p->runs; r++) {
         for (int s = 0; s < p->steps; s++, w += TILE_ELEMENTS) {
             const uint16_t *at = x + r * p->x_run + s * STEP;
@@ -235,10 +238,7 @@ static TARGET void rows_square(float *y, const uint16_t *x, const uint16_t *w, c
             }
         }
     }
-    _tile_stored(0, y, y_row);
-    _tile_stored(1, y + TILE, y_row);
-    _tile_stored(2, y + y_tile, y_row);
-    _tile_stored(3, y + y_tile + TILE, y_row);
+    sums_store(y, at_y, y_row, 4);
 }
 
 /* `count` tiles of positions, one group. */
@@ -283,10 +283,7 @@ static TARGET void rows_amx(float *y, const uint16_t *x, const uint16_t *w, cons
 INLINE void dw_blocks(float *dw, const uint16_t *x, const uint16_t *dy, const oct_split_dw_task *p, int first, int blocks)
 {
     const ptrdiff_t row = p->x_plane * 2, dw_row = p->dw_row * 4, *x_at = p->x_at + first, *dw_at = p->dw_at + first;
-    _tile_loadd(0, dw + dw_at[0], dw_row);
-    if (blocks > 1) _tile_loadd(1, dw + dw_at[1], dw_row);
-    if (blocks > 2) _tile_loadd(2, dw + dw_at[2], dw_row);
-    if (blocks > 3) _tile_loadd(3, dw + dw_at[3], dw_row);
+    sums_load(dw, dw_at, dw_row, blocks, 1);
     for (int s = 0; s < p->steps; s++, dy += TILE_ELEMENTS) {
         _tile_loadd(5, dy, 64);
         _tile_loadd(6, dy + p->dy_part, 64);
@@ -296,10 +293,7 @@ INLINE void dw_blocks(float *dw, const uint16_t *x, const uint16_t *dy, const oc
         DW_BLOCK(2)
         DW_BLOCK(3)
     }
-    _tile_stored(0, dw + dw_at[0], dw_row);
-    if (blocks > 1) _tile_stored(1, dw + dw_at[1], dw_row);
-    if (blocks > 2) _tile_stored(2, dw + dw_at[2], dw_row);
-    if (blocks > 3) _tile_stored(3, dw + dw_at[3], dw_row);
+    sums_store(dw, dw_at, dw_row, blocks);
 }
 
 static TARGET void dw_amx(float *dw, const uint16_t *x, const uint16_t *dy, const oct_split_dw_task *p)
