@@ -104,8 +104,8 @@ check: ## the gate before a commit: test, lint, full checkkern, the other levels
 	$(Q)$(MAKE) --no-print-directory test
 	$(Q)$(MAKE) --no-print-directory lint
 	$(Q)$(CHECKKERN) --full
-	$(Q)OCT_CPU=c tests/run $(addprefix $(B)/tests/,test_ops test_quantize test_golden)
-	$(Q)OCT_CPU=avx2 tests/run $(addprefix $(B)/tests/,test_ops test_quantize test_golden)
+	$(Q)OCT_CPU=c tests/run $(addprefix $(B)/tests/,test_ops test_ops_elementwise test_quantize test_golden)
+	$(Q)OCT_CPU=avx2 tests/run $(addprefix $(B)/tests/,test_ops test_ops_elementwise test_quantize test_golden)
 
 # The base, the kernels, the engine, checkkern and a program that runs whole models; nothing that needs other libraries.
 ARM_CC     ?= aarch64-linux-gnu-gcc
