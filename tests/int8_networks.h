@@ -372,4 +372,11 @@ static inline void net_release(net *n)
     oct_arena_release(&n->arena);
 }
 
+static inline oct_status run_any(oct_int8_state *state, const oct_int8_model *model, const uint8_t *input, int count,
+                          int32_t *scores)
+{
+    bool pixels = oct_int8_tensor_at(model, oct_int8_input(model))->kind == OCT_INT8_PIXELS;
+    return pixels ? oct_int8_run(state, input, count, scores) : oct_int8_run_codes(state, input, count, scores);
+}
+
 #endif
