@@ -286,9 +286,9 @@ static void print_peaks(const cli *c)
     cJSON *r = cli_event(c, "result");
     cJSON_AddStringToObject(r, "task", "bench-peak");
     cJSON_AddNumberToObject(r, "threads", c->ctx->threads);
-    cli_add(r, "fp32_peak_gflops", f32.giga, 1);
+    cli_add(r, "fp32_peak_gflops", f32.giga, 3);
     cJSON_AddStringToObject(r, "fp32_level", f32.level);
-    cli_add(r, "int8_peak_gops", int8.giga, 1);
+    cli_add(r, "int8_peak_gops", int8.giga, 3);
     cJSON_AddStringToObject(r, "int8_level", int8.level);
     cli_emit(c, r);
 }

@@ -40,9 +40,9 @@ void bench_add_account(struct cJSON *event, const bench_account *a)
     cli_add(event, "macs", (double)a->size.macs, 0);
     cli_add(event, "int8_macs", (double)a->info.code_macs / batch, 0);
     if (a->whole.train) cli_add(event, "backward_macs", (double)a->info.backward_macs / batch, 0);
-    cli_add(event, "gflops", a->gflops, 2);
+    cli_add(event, "gflops", a->gflops, 3);
     cli_add(event, "fp32_peak_share", a->f32_share, 4);
     cli_add(event, "peak_share", a->peak_share, 4);
-    cli_add(event, "fp32_peak_gflops", a->whole.f32.giga, 1);
-    cli_add(event, "int8_peak_gops", a->whole.int8.giga, 1);
+    cli_add(event, "fp32_peak_gflops", a->whole.f32.giga, 3);
+    cli_add(event, "int8_peak_gops", a->whole.int8.giga, 3);
 }
